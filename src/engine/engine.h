@@ -1,0 +1,126 @@
+#pragma once
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "spec/runtime.h"
+
+namespace berth::engine {
+
+/// What a container process gets as its first three descriptors. Borrowed; -1 means /dev/null.
+struct Stdio {
+  int in = -1;
+  int out = -1;
+  int err = -1;
+};
+
+/// Everything that creating a container needs.
+struct CreateRequest {
+  std::string id;      ///< valid_id()
+  std::string bundle;  ///< absolute folder; relative paths of the specification start here
+  spec::Spec spec;     ///< validated
+  /// The root filesystem as a detached mount (fsmount, open_tree). Invalid: `spec.root.path` names it.
+  UniqueFd root_mount;
+  Stdio stdio;  ///< ignored with process.terminal
+  /// Descriptors 3, 4, ... of the container's process (LISTEN_FDS, --preserve-fds). Borrowed.
+  std::vector<int> extra_fds;
+  bool no_pivot = false;
+  bool no_new_keyring = false;
+  /// The container dies with the process that made it (shim); off for berth-oci, which exits after create.
+  bool die_with_parent = false;
+};
+
+/// A process in a container: init or an exec.
+struct Process {
+  pid_t pid = -1;    ///< in the caller's pid namespace
+  UniqueFd pidfd;    ///< the caller is the parent and reaps it: waitid(P_PIDFD)
+  UniqueFd console;  ///< the terminal's master side, when process.terminal
+};
+
+struct ExecRequest {
+  spec::Process process;
+  Stdio stdio;
+  std::vector<int> extra_fds;
+  /// A cgroup below the container's own for this process alone; empty: the container's own.
+  std::string sub_cgroup;
+};
+
+/// One reading of the container's cgroup. Units in the names; 0 where the controller is absent.
+struct Stats {
+  std::int64_t timestamp_ns = 0;
+  std::uint64_t cpu_usage_ns = 0;
+  std::uint64_t cpu_user_ns = 0;
+  std::uint64_t cpu_system_ns = 0;
+  std::uint64_t cpu_throttled_periods = 0;
+  std::uint64_t cpu_throttled_ns = 0;
+  std::uint64_t memory_usage_bytes = 0;
+  std::uint64_t memory_working_set_bytes = 0;  ///< usage less inactive file pages
+  std::uint64_t memory_rss_bytes = 0;
+  std::uint64_t memory_page_faults = 0;
+  std::uint64_t memory_major_page_faults = 0;
+  std::uint64_t memory_limit_bytes = 0;  ///< 0: no limit
+  std::uint64_t swap_usage_bytes = 0;
+  std::uint64_t pids = 0;
+  std::uint64_t pids_limit = 0;  ///< 0: no limit
+  std::uint64_t oom_kills = 0;
+};
+
+/// One container. Not thread-safe. Destroying the object leaves the container as it is; remove() ends it.
+class Container {
+ public:
+  Container() = default;
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+  Container(Container&&) = delete;
+  Container& operator=(Container&&) = delete;
+  virtual ~Container() = default;
+
+  [[nodiscard]] virtual const std::string& id() const = 0;
+  /// Init. After create it waits for start(); its pidfd stays valid as long as this object.
+  [[nodiscard]] virtual const Process& init() const = 0;
+  /// Hands over the console master (once); invalid without a terminal.
+  [[nodiscard]] virtual UniqueFd take_console() = 0;
+
+  /// Lets init exec the user's program. An error says what exec failed on; the container is then stopped.
+  /// kPrecondition when it was started before.
+  virtual Result<> start() = 0;
+  /// Runs a further process in the container. Blocks until its program was exec'ed (or failed to be).
+  virtual Result<Process> exec(const ExecRequest& request) = 0;
+  /// Signals init, or with `all` every process in the cgroup. kNotFound when nothing is left.
+  virtual Result<> kill(int signal, bool all) = 0;
+  virtual Result<> pause() = 0;
+  virtual Result<> resume() = 0;
+  virtual Result<> update(const spec::Resources& resources) = 0;
+  /// The processes in the container's cgroup and below, in the caller's pid namespace, unsorted.
+  [[nodiscard]] virtual Result<std::vector<pid_t>> pids() const = 0;
+  [[nodiscard]] virtual Result<Stats> stats() const = 0;
+  /// Whether the kernel OOM-killed in this container's cgroup. Read before remove().
+  [[nodiscard]] virtual Result<bool> oom_killed() const = 0;
+  /// Kills what is left, removes the cgroup, runs poststop hooks. Idempotent. Does not reap init.
+  virtual Result<> remove() = 0;
+};
+
+/// What can run a container. One object per shim or command.
+class Engine {
+ public:
+  Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  Engine(Engine&&) = delete;
+  Engine& operator=(Engine&&) = delete;
+  virtual ~Engine() = default;
+
+  [[nodiscard]] virtual std::string_view name() const = 0;
+  /// Makes namespaces, cgroup, mounts and init, which then waits before exec. On error nothing is left. Blocks for
+  /// milliseconds. Errors: kInvalid a field that cannot be; kUnsupported a feature or kernel call that is not there.
+  virtual Result<std::unique_ptr<Container>> create(CreateRequest request) = 0;
+};
+
+}  // namespace berth::engine
