@@ -6,21 +6,23 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 namespace berth::os {
 namespace {
 
-// The address of a socket file. A path longer than sun_path is reached through an O_PATH descriptor of its folder, which
-// `folder` keeps open until the address has been used.
+// The address of a socket file. A path longer than sun_path is reached through an O_PATH descriptor of its folder,
+// which `folder` keeps open until the address has been used.
 struct UnixAddress {
   sockaddr_un address{};
   UniqueFd folder;
 };
 
 Result<UnixAddress> unix_address(const std::string& path) {
-  if (path.empty() || path.find('\0') != std::string::npos) return fail(Code::kInvalid, "socket path is empty or has a NUL");
+  if (path.empty() || path.find('\0') != std::string::npos)
+    return fail(Code::kInvalid, "socket path is empty or has a NUL");
   UnixAddress result;
   result.address.sun_family = AF_UNIX;
   std::string name = path;
@@ -37,7 +39,9 @@ Result<UnixAddress> unix_address(const std::string& path) {
   return result;
 }
 
-const sockaddr* generic(const UnixAddress& address) { return reinterpret_cast<const sockaddr*>(&address.address); }
+const sockaddr* generic(const UnixAddress& address) {
+  return reinterpret_cast<const sockaddr*>(&address.address);
+}
 
 Result<UniqueFd> new_socket(int extra_flags) {
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | extra_flags, 0));
@@ -45,9 +49,10 @@ Result<UniqueFd> new_socket(int extra_flags) {
   return fd;
 }
 
-// Removes the socket file of a listener that is gone. Whoever races us for the same path loses or wins the bind that follows.
+// Removes the socket file of a listener that is gone. Whoever races us for the same path loses or wins the bind that
+// follows.
 Result<> remove_stale(const UnixAddress& address, const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::lstat(address.address.sun_path, &info) != 0) {
     if (errno == ENOENT) return {};
     return fail_errno(errno, "lstat " + path);
@@ -75,8 +80,8 @@ Result<UniqueFd> unix_listen(const std::string& path, const UnixListenOptions& o
     if (errno != EADDRINUSE) return fail_errno(errno, "bind " + path);
     BERTH_TRY(remove_stale(address, path), "bind " + path);
     if (::bind(fd.get(), generic(address), sizeof(address.address)) != 0) {
-      const int error = errno;
-      return fail(errno_error(error, "bind " + path).as(error == EADDRINUSE ? Code::kExists : Code::kInternal));
+      if (errno == EADDRINUSE) return fail(Code::kExists, "somebody else just bound " + path, EADDRINUSE);
+      return fail_errno(errno, "bind " + path);
     }
   }
   if (::listen(fd.get(), options.backlog) != 0) return fail_errno(errno, "listen " + path);
@@ -168,6 +173,8 @@ Result<std::optional<std::size_t>> send_some(int socket_fd, std::span<const iove
   }
 }
 
-void shutdown_socket(int socket_fd) { ::shutdown(socket_fd, SHUT_RDWR); }
+void shutdown_socket(int socket_fd) {
+  ::shutdown(socket_fd, SHUT_RDWR);
+}
 
 }  // namespace berth::os

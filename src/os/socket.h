@@ -20,13 +20,12 @@ struct UnixListenOptions {
 
 /// Makes a non-blocking listening stream socket at `path`; a socket file there on which nobody listens is replaced.
 /// `path`: absolute or relative to the working folder, no NUL, not empty; longer than sun_path is fine.
-/// The caller owns the descriptor and later removes the file. Errors: kInvalid bad path; kExists somebody listens there or
-/// the file is no socket; else by errno. Does not block on a live peer.
-/// Source: unix(7).
+/// The caller owns the descriptor and later removes the file. Errors: kInvalid bad path; kExists somebody listens there
+/// or the file is no socket; else by errno. Does not block on a live peer. Source: unix(7).
 [[nodiscard]] Result<UniqueFd> unix_listen(const std::string& path, const UnixListenOptions& options = {});
 
-/// Connects a blocking stream socket to `path` (shape as for unix_listen). Blocks while the peer's backlog is full, at most
-/// `timeout`. Errors: kNotFound no file; kUnavailable nobody listens; kTimeout; kDenied; else by errno.
+/// Connects a blocking stream socket to `path` (shape as for unix_listen). Blocks while the peer's backlog is full, at
+/// most `timeout`. Errors: kNotFound no file; kUnavailable nobody listens; kTimeout; kDenied; else by errno.
 [[nodiscard]] Result<UniqueFd> unix_connect(const std::string& path, std::chrono::milliseconds timeout);
 
 /// Accepts one connection of a non-blocking listener; the new descriptor is CLOEXEC and non-blocking.
@@ -47,12 +46,12 @@ struct PeerCredentials {
 
 [[nodiscard]] Result<> set_nonblocking(int fd, bool on);
 
-/// Receives at most `buffer.size()` bytes. 0 means end of stream; nothing means that a non-blocking socket has no bytes now.
-/// EINTR is retried. Errors: kUnavailable ECONNRESET; else by errno.
+/// Receives at most `buffer.size()` bytes. 0 means end of stream; nothing means that a non-blocking socket has no bytes
+/// now. EINTR is retried. Errors: kUnavailable ECONNRESET; else by errno.
 [[nodiscard]] Result<std::optional<std::size_t>> receive_some(int socket_fd, std::span<char> buffer);
 
-/// Sends what the socket takes of `parts` (at most IOV_MAX), never raising SIGPIPE. Nothing means that a non-blocking socket
-/// is full. EINTR is retried. Errors: kUnavailable EPIPE, ECONNRESET; else by errno.
+/// Sends what the socket takes of `parts` (at most IOV_MAX), never raising SIGPIPE. Nothing means that a non-blocking
+/// socket is full. EINTR is retried. Errors: kUnavailable EPIPE, ECONNRESET; else by errno.
 [[nodiscard]] Result<std::optional<std::size_t>> send_some(int socket_fd, std::span<const iovec> parts);
 
 /// Ends both directions of a connection for every holder of the socket; a peer that is gone already is no failure.

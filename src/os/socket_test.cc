@@ -29,7 +29,7 @@ TEST_F(SocketTest, ListensWithTheModeAndAccepts) {
   const std::string path = folder_ + "/s";
   const auto listener = unix_listen(path, {.mode = 0600, .backlog = 4});
   ASSERT_TRUE(listener) << listener.error().text();
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777U, 0600U);
   auto none = accept_connection(listener->get());
@@ -50,7 +50,9 @@ TEST_F(SocketTest, ListensWithTheModeAndAccepts) {
 
 TEST_F(SocketTest, ReplacesAStaleFileButNotALiveListenerOrAPlainFile) {
   const std::string path = folder_ + "/s";
-  { ASSERT_TRUE(unix_listen(path)); }
+  {
+    ASSERT_TRUE(unix_listen(path));
+  }
   EXPECT_EQ(unix_connect(path, 1s).error().code(), Code::kUnavailable);
   const auto second = unix_listen(path);
   ASSERT_TRUE(second) << second.error().text();
@@ -101,7 +103,6 @@ TEST_F(SocketTest, SendAndReceiveTellFullEmptyAndEnd) {
     if (!*sent) break;
   }
   pair->first.reset();
-  pair->first = UniqueFd();
   got = receive_some(pair->second.get(), buffer);
   ASSERT_TRUE(got);
   EXPECT_EQ(got->value(), sizeof(buffer));
