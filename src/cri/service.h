@@ -1,0 +1,86 @@
+#pragma once
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "cri/runtime/v1/api.pb.h"
+
+namespace berth::image {
+class Store;
+}
+namespace berth::network {
+class Network;
+}
+
+/// The CRI services as plain C++: no gRPC here (rpc/ adapts). Every body blocks and is called from a pool thread; all are
+/// thread-safe. Idempotence as the CRI's comments ask for.
+namespace berth::cri {
+
+namespace pb = ::runtime::v1;
+
+/// One running call.
+struct Call {
+  std::stop_token stop;                             ///< the client went away
+  SteadyTime deadline = SteadyTime::max();          ///< the client's
+};
+
+struct ServiceOptions {
+  std::string root_dir;         ///< persistent: the state database lives here
+  std::string state_dir;        ///< runtime state: pods/<sandbox id>/...
+  std::string shim_path;        ///< containerd-shim-berth-v2
+  std::string cgroup_parent;    ///< for pods that name none
+  std::string default_handler;  ///< the handler of an empty runtime_handler
+  std::uint64_t exec_output_limit = 16U << 20;
+  std::uint64_t log_max_line_bytes = 16384;
+  unsigned stats_period_s = 10;
+  image::Store* images = nullptr;        ///< borrowed, outlives the service
+  network::Network* network = nullptr;   ///< borrowed, outlives the service
+};
+
+class Service {
+ public:
+  /// Opens the state database and adopts what is running: connects to each pod's shim, marks as exited what has gone, and
+  /// removes what no record owns. Blocks.
+  static Result<std::unique_ptr<Service>> open(ServiceOptions options);
+
+  Service() = default;
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  Service(Service&&) = delete;
+  Service& operator=(Service&&) = delete;
+  virtual ~Service() = default;
+
+  virtual Result<pb::VersionResponse> version(const Call&, const pb::VersionRequest&) = 0;
+  virtual Result<pb::StatusResponse> status(const Call&, const pb::StatusRequest&) = 0;
+  virtual Result<pb::RuntimeConfigResponse> runtime_config(const Call&, const pb::RuntimeConfigRequest&) = 0;
+  virtual Result<pb::UpdateRuntimeConfigResponse> update_runtime_config(const Call&, const pb::UpdateRuntimeConfigRequest&) = 0;
+
+  virtual Result<pb::RunPodSandboxResponse> run_pod_sandbox(const Call&, const pb::RunPodSandboxRequest&) = 0;
+  virtual Result<pb::StopPodSandboxResponse> stop_pod_sandbox(const Call&, const pb::StopPodSandboxRequest&) = 0;
+  virtual Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) = 0;
+  virtual Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) = 0;
+  virtual Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) = 0;
+
+  virtual Result<pb::CreateContainerResponse> create_container(const Call&, const pb::CreateContainerRequest&) = 0;
+  virtual Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) = 0;
+  virtual Result<pb::StopContainerResponse> stop_container(const Call&, const pb::StopContainerRequest&) = 0;
+  virtual Result<pb::RemoveContainerResponse> remove_container(const Call&, const pb::RemoveContainerRequest&) = 0;
+  virtual Result<pb::ListContainersResponse> list_containers(const Call&, const pb::ListContainersRequest&) = 0;
+  virtual Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) = 0;
+  virtual Result<pb::UpdateContainerResourcesResponse> update_container_resources(
+      const Call&, const pb::UpdateContainerResourcesRequest&) = 0;
+  virtual Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&, const pb::ReopenContainerLogRequest&) = 0;
+  virtual Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) = 0;
+  virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
+  virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&, const pb::ListContainerStatsRequest&) = 0;
+
+  virtual Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) = 0;
+  virtual Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) = 0;
+  virtual Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) = 0;
+  virtual Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) = 0;
+  virtual Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) = 0;
+};
+
+}  // namespace berth::cri
