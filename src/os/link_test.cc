@@ -1,0 +1,103 @@
+#include "os/link.h"
+
+#include <gtest/gtest.h>
+#include <linux/netlink.h>
+
+#include "os/netns.h"
+
+namespace berth::os {
+namespace {
+
+// Everything runs inside a namespace that the test made; it goes with its descriptor.
+class LinkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = create_netns();
+    if (!made) GTEST_SKIP() << "no network namespace: " << made.error().text();
+    host_ = std::move(*made);
+  }
+  void inside(const std::function<void(NetlinkSocket&)>& work) {
+    auto done = run_in_netns(host_.get(), [&work]() -> Result<> {
+      BERTH_ASSIGN(auto socket, NetlinkSocket::open(NETLINK_ROUTE), "socket");
+      work(socket);
+      return {};
+    });
+    ASSERT_TRUE(done) << done.error().text();
+  }
+  UniqueFd host_;
+};
+
+TEST_F(LinkTest, BridgeIsMadeOnceAndDeleted) {
+  inside([](NetlinkSocket& route) {
+    const Mac mac{0x0a, 0x58, 1, 2, 3, 4};
+    for (int i = 0; i < 2; ++i) {
+      NetlinkBatch batch;
+      put_create_bridge(batch, {"br-test", mac, 1400});
+      put_no_ipv6_addresses(batch, "br-test");
+      put_link_up(batch, "br-test");
+      const auto made = route.transact(batch);
+      ASSERT_TRUE(made) << made.error().text();
+    }
+    auto link = find_link(route, "br-test");
+    ASSERT_TRUE(link);
+    ASSERT_TRUE(*link);
+    EXPECT_EQ((*link)->kind, "bridge");
+    EXPECT_EQ((*link)->mac, mac);
+    EXPECT_EQ((*link)->mtu, 1400U);
+    EXPECT_TRUE((*link)->up);
+    for (int i = 0; i < 2; ++i) {
+      NetlinkBatch batch;
+      put_delete_link(batch, "br-test");
+      EXPECT_TRUE(route.transact(batch));
+    }
+    link = find_link(route, "br-test");
+    ASSERT_TRUE(link);
+    EXPECT_FALSE(*link);
+  });
+}
+
+TEST_F(LinkTest, VethReachesIntoTheOtherNamespace) {
+  auto pod = create_netns();
+  ASSERT_TRUE(pod);
+  inside([&pod](NetlinkSocket& route) {
+    NetlinkBatch bridge;
+    put_create_bridge(bridge, {"br-test", {}, 0});
+    put_link_up(bridge, "br-test");
+    ASSERT_TRUE(route.transact(bridge));
+    auto master = find_link(route, "br-test");
+    ASSERT_TRUE(master && *master);
+    NetlinkBatch batch;
+    put_create_veth(batch, {"veth0", (*master)->index, "eth0", pod->get(), {0x0a, 0x58, 10, 0, 0, 2}, 1300});
+    put_port_options(batch, "veth0", true);
+    put_link_up(batch, "veth0");
+    auto made = route.transact(batch);
+    ASSERT_TRUE(made) << made.error().text();
+    auto port = find_link(route, "veth0");
+    ASSERT_TRUE(port && *port);
+    EXPECT_EQ((*port)->master, (*master)->index);
+    EXPECT_EQ((*port)->kind, "veth");
+    EXPECT_TRUE((*port)->up);
+    // The first error in order is the one told, with its step.
+    made = route.transact(batch);
+    ASSERT_FALSE(made);
+    EXPECT_EQ(made.error().code(), Code::kExists);
+    EXPECT_NE(made.error().text().find("create veth veth0"), std::string::npos) << made.error().text();
+  });
+  auto seen = run_in_netns(pod->get(), []() -> Result<> {
+    BERTH_ASSIGN(auto route, NetlinkSocket::open(NETLINK_ROUTE), "socket");
+    BERTH_ASSIGN(const auto eth0, find_link(route, "eth0"), "find");
+    if (!eth0 || eth0->mtu != 1300) return fail(Code::kInternal, "eth0 is not as ordered");
+    NetlinkBatch batch;
+    put_link_up(batch, "lo");
+    put_no_ipv6_addresses(batch, "eth0");
+    put_link_up(batch, "eth0");
+    put_address(batch, eth0->index, {0x0a000002}, 24);
+    put_default_route(batch, eth0->index, {0x0a000001});
+    BERTH_TRY(route.transact(batch), "address");
+    return route.transact(batch);  // and again: idempotent
+  });
+  EXPECT_TRUE(seen) << seen.error().text();
+}
+
+}  // namespace
+}  // namespace berth::os
