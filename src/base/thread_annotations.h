@@ -2,15 +2,15 @@
 #include <condition_variable>
 #include <mutex>
 
-/// Clang's thread-safety annotations (checked by `./dev lint`, empty under g++).
+/// Clang's thread-safety annotations (checked by `./dev lint`, empty under g++). Prefixed: abseil has the plain names.
 #if defined(__clang__)
 #define BERTH_THREAD_ATTR(x) __attribute__((x))
 #else
 #define BERTH_THREAD_ATTR(x)
 #endif
-#define GUARDED_BY(x) BERTH_THREAD_ATTR(guarded_by(x))
-#define REQUIRES(...) BERTH_THREAD_ATTR(requires_capability(__VA_ARGS__))
-#define EXCLUDES(...) BERTH_THREAD_ATTR(locks_excluded(__VA_ARGS__))
+#define BERTH_GUARDED_BY(x) BERTH_THREAD_ATTR(guarded_by(x))
+#define BERTH_REQUIRES(...) BERTH_THREAD_ATTR(requires_capability(__VA_ARGS__))
+#define BERTH_EXCLUDES(...) BERTH_THREAD_ATTR(locks_excluded(__VA_ARGS__))
 
 namespace berth {
 

@@ -1,0 +1,120 @@
+#include "rpc/operator_service.h"
+
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "base/thread_annotations.h"
+#include "rpc/status.h"
+#include "rpc/unary.h"
+
+namespace berth::rpc {
+namespace {
+
+using Progress = ::berth::v1::PullImageProgress;
+
+// Reports that a slow reader has not taken yet; more are dropped, for each one tells the whole state of its layer.
+constexpr std::size_t kMaxQueue = 256;
+
+image::Auth to_auth(const cri::pb::AuthConfig& auth) {
+  return {.username = auth.username(),
+          .password = auth.password(),
+          .auth = auth.auth(),
+          .server_address = auth.server_address(),
+          .identity_token = auth.identity_token(),
+          .registry_token = auth.registry_token()};
+}
+
+// Streams the reports of one pull. gRPC takes one write at a time, so they queue here. Deletes itself.
+class PullCall final : public grpc::ServerWriteReactor<Progress> {
+ public:
+  PullCall(image::Store& images, const ::berth::v1::PullImageRequest& request) : images_(images), request_(request) {}
+
+  void run(Lanes& lanes) {
+    if (!lanes.work.submit([this] { work(); })) {
+      finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
+    }
+  }
+
+ private:
+  void work() {
+    const auto start = std::chrono::steady_clock::now();
+    auto image = images_.pull(request_.image(), {.auth = to_auth(request_.auth()),
+                                                 .stop = stop_.get_token(),
+                                                 .progress = [this](const image::LayerProgress& p) { report(p); }});
+    log_call("Operator.PullImage", Lane::kWork, std::chrono::steady_clock::now() - start,
+             image ? nullptr : &image.error());
+    if (!image) return finish(to_status(image.error()));
+    Progress last;
+    last.set_image_id(image->id);
+    last.set_image_size_bytes(image->size_bytes);
+    enqueue(std::move(last), true);
+    finish(grpc::Status::OK);
+  }
+
+  void report(const image::LayerProgress& progress) {
+    Progress message;
+    message.set_layer(progress.digest);
+    message.set_state(static_cast<::berth::v1::LayerState>(progress.state));
+    message.set_done_bytes(progress.done_bytes);
+    message.set_total_bytes(progress.total_bytes);
+    enqueue(std::move(message), progress.state >= image::LayerState::kDone);
+  }
+
+  void enqueue(Progress message, bool must_arrive) {
+    const MutexLock lock(mutex_);
+    if (stop_.stop_requested()) return;
+    if (queue_.size() >= kMaxQueue && !must_arrive) return;
+    queue_.push_back(std::move(message));
+    write_next();
+  }
+
+  void finish(grpc::Status status) {
+    const MutexLock lock(mutex_);
+    end_ = std::move(status);
+    write_next();
+  }
+
+  void write_next() BERTH_REQUIRES(mutex_) {
+    if (writing_ || finished_) return;
+    if (!queue_.empty() && !stop_.stop_requested()) {
+      current_ = std::move(queue_.front());
+      queue_.pop_front();
+      writing_ = true;
+      StartWrite(&current_);
+    } else if (end_) {
+      finished_ = true;
+      Finish(*end_);
+    }
+  }
+
+  void OnWriteDone(bool ok) override {
+    const MutexLock lock(mutex_);
+    writing_ = false;
+    if (!ok) stop_.request_stop();
+    write_next();
+  }
+  void OnCancel() override { stop_.request_stop(); }
+  void OnDone() override { delete this; }
+
+  image::Store& images_;
+  const ::berth::v1::PullImageRequest& request_;
+  std::stop_source stop_;
+  Mutex mutex_;
+  std::deque<Progress> queue_ BERTH_GUARDED_BY(mutex_);
+  std::optional<grpc::Status> end_ BERTH_GUARDED_BY(mutex_);
+  Progress current_ BERTH_GUARDED_BY(mutex_);
+  bool writing_ BERTH_GUARDED_BY(mutex_) = false;
+  bool finished_ BERTH_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<Progress>* OperatorService::PullImage(grpc::CallbackServerContext* /*context*/,
+                                                               const ::berth::v1::PullImageRequest* request) {
+  auto* call = new PullCall(images_, *request);
+  call->run(lanes_);
+  return call;
+}
+
+}  // namespace berth::rpc

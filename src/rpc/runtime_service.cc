@@ -1,0 +1,244 @@
+#include "rpc/runtime_service.h"
+
+#include "rpc/refuse.h"
+#include "rpc/unary.h"
+
+namespace berth::rpc {
+
+// Every RPC of the interface stands here, in the order of its .proto, so that nothing is left out unseen. What is not
+// built answers UNIMPLEMENTED and says where that is written down.
+
+grpc::ServerUnaryReactor* RuntimeService::Version(grpc::CallbackServerContext* context,
+                                                  const cri::pb::VersionRequest* request,
+                                                  cri::pb::VersionResponse* response) {
+  return start_call(lanes_, service_, *context, "Version", Lane::kReads, &cri::Service::version, *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::RunPodSandbox(grpc::CallbackServerContext* context,
+                                                        const cri::pb::RunPodSandboxRequest* request,
+                                                        cri::pb::RunPodSandboxResponse* response) {
+  return start_call(lanes_, service_, *context, "RunPodSandbox", Lane::kWork, &cri::Service::run_pod_sandbox, *request,
+                    *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::StopPodSandbox(grpc::CallbackServerContext* context,
+                                                         const cri::pb::StopPodSandboxRequest* request,
+                                                         cri::pb::StopPodSandboxResponse* response) {
+  return start_call(lanes_, service_, *context, "StopPodSandbox", Lane::kWork, &cri::Service::stop_pod_sandbox,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::RemovePodSandbox(grpc::CallbackServerContext* context,
+                                                           const cri::pb::RemovePodSandboxRequest* request,
+                                                           cri::pb::RemovePodSandboxResponse* response) {
+  return start_call(lanes_, service_, *context, "RemovePodSandbox", Lane::kWork, &cri::Service::remove_pod_sandbox,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::PodSandboxStatus(grpc::CallbackServerContext* context,
+                                                           const cri::pb::PodSandboxStatusRequest* request,
+                                                           cri::pb::PodSandboxStatusResponse* response) {
+  return start_call(lanes_, service_, *context, "PodSandboxStatus", Lane::kReads, &cri::Service::pod_sandbox_status,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerContext* context,
+                                                         const cri::pb::ListPodSandboxRequest* request,
+                                                         cri::pb::ListPodSandboxResponse* response) {
+  return start_call(lanes_, service_, *context, "ListPodSandbox", Lane::kReads, &cri::Service::list_pod_sandbox,
+                    *request, *response);
+}
+
+grpc::ServerWriteReactor<cri::pb::StreamPodSandboxesResponse>* RuntimeService::StreamPodSandboxes(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxesRequest* /*request*/) {
+  return new RefusedStream<cri::pb::StreamPodSandboxesResponse>("StreamPodSandboxes");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::CreateContainer(grpc::CallbackServerContext* context,
+                                                          const cri::pb::CreateContainerRequest* request,
+                                                          cri::pb::CreateContainerResponse* response) {
+  return start_call(lanes_, service_, *context, "CreateContainer", Lane::kWork, &cri::Service::create_container,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::StartContainer(grpc::CallbackServerContext* context,
+                                                         const cri::pb::StartContainerRequest* request,
+                                                         cri::pb::StartContainerResponse* response) {
+  return start_call(lanes_, service_, *context, "StartContainer", Lane::kWork, &cri::Service::start_container, *request,
+                    *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::StopContainer(grpc::CallbackServerContext* context,
+                                                        const cri::pb::StopContainerRequest* request,
+                                                        cri::pb::StopContainerResponse* response) {
+  return start_call(lanes_, service_, *context, "StopContainer", Lane::kWork, &cri::Service::stop_container, *request,
+                    *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::RemoveContainer(grpc::CallbackServerContext* context,
+                                                          const cri::pb::RemoveContainerRequest* request,
+                                                          cri::pb::RemoveContainerResponse* response) {
+  return start_call(lanes_, service_, *context, "RemoveContainer", Lane::kWork, &cri::Service::remove_container,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerContext* context,
+                                                         const cri::pb::ListContainersRequest* request,
+                                                         cri::pb::ListContainersResponse* response) {
+  return start_call(lanes_, service_, *context, "ListContainers", Lane::kReads, &cri::Service::list_containers,
+                    *request, *response);
+}
+
+grpc::ServerWriteReactor<cri::pb::StreamContainersResponse>* RuntimeService::StreamContainers(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainersRequest* /*request*/) {
+  return new RefusedStream<cri::pb::StreamContainersResponse>("StreamContainers");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ContainerStatus(grpc::CallbackServerContext* context,
+                                                          const cri::pb::ContainerStatusRequest* request,
+                                                          cri::pb::ContainerStatusResponse* response) {
+  return start_call(lanes_, service_, *context, "ContainerStatus", Lane::kReads, &cri::Service::container_status,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::UpdateContainerResources(
+    grpc::CallbackServerContext* context, const cri::pb::UpdateContainerResourcesRequest* request,
+    cri::pb::UpdateContainerResourcesResponse* response) {
+  return start_call(lanes_, service_, *context, "UpdateContainerResources", Lane::kWork,
+                    &cri::Service::update_container_resources, *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ReopenContainerLog(grpc::CallbackServerContext* context,
+                                                             const cri::pb::ReopenContainerLogRequest* request,
+                                                             cri::pb::ReopenContainerLogResponse* response) {
+  return start_call(lanes_, service_, *context, "ReopenContainerLog", Lane::kWork, &cri::Service::reopen_container_log,
+                    *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ExecSync(grpc::CallbackServerContext* context,
+                                                   const cri::pb::ExecSyncRequest* request,
+                                                   cri::pb::ExecSyncResponse* response) {
+  return start_call(lanes_, service_, *context, "ExecSync", Lane::kWork, &cri::Service::exec_sync, *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::Exec(grpc::CallbackServerContext* context,
+                                               const cri::pb::ExecRequest* /*request*/,
+                                               cri::pb::ExecResponse* /*response*/) {
+  return refuse(context, "Exec");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::Attach(grpc::CallbackServerContext* context,
+                                                 const cri::pb::AttachRequest* /*request*/,
+                                                 cri::pb::AttachResponse* /*response*/) {
+  return refuse(context, "Attach");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::PortForward(grpc::CallbackServerContext* context,
+                                                      const cri::pb::PortForwardRequest* /*request*/,
+                                                      cri::pb::PortForwardResponse* /*response*/) {
+  return refuse(context, "PortForward");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ContainerStats(grpc::CallbackServerContext* context,
+                                                         const cri::pb::ContainerStatsRequest* request,
+                                                         cri::pb::ContainerStatsResponse* response) {
+  return start_call(lanes_, service_, *context, "ContainerStats", Lane::kWork, &cri::Service::container_stats, *request,
+                    *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListContainerStats(grpc::CallbackServerContext* context,
+                                                             const cri::pb::ListContainerStatsRequest* request,
+                                                             cri::pb::ListContainerStatsResponse* response) {
+  return start_call(lanes_, service_, *context, "ListContainerStats", Lane::kReads, &cri::Service::list_container_stats,
+                    *request, *response);
+}
+
+grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* RuntimeService::StreamContainerStats(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainerStatsRequest* /*request*/) {
+  return new RefusedStream<cri::pb::StreamContainerStatsResponse>("StreamContainerStats");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerContext* context,
+                                                          const cri::pb::PodSandboxStatsRequest* /*request*/,
+                                                          cri::pb::PodSandboxStatsResponse* /*response*/) {
+  return refuse(context, "PodSandboxStats");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxStats(grpc::CallbackServerContext* context,
+                                                              const cri::pb::ListPodSandboxStatsRequest* /*request*/,
+                                                              cri::pb::ListPodSandboxStatsResponse* /*response*/) {
+  return refuse(context, "ListPodSandboxStats");
+}
+
+grpc::ServerWriteReactor<cri::pb::StreamPodSandboxStatsResponse>* RuntimeService::StreamPodSandboxStats(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxStatsRequest* /*request*/) {
+  return new RefusedStream<cri::pb::StreamPodSandboxStatsResponse>("StreamPodSandboxStats");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::UpdateRuntimeConfig(grpc::CallbackServerContext* context,
+                                                              const cri::pb::UpdateRuntimeConfigRequest* request,
+                                                              cri::pb::UpdateRuntimeConfigResponse* response) {
+  return start_call(lanes_, service_, *context, "UpdateRuntimeConfig", Lane::kWork,
+                    &cri::Service::update_runtime_config, *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::Status(grpc::CallbackServerContext* context,
+                                                 const cri::pb::StatusRequest* request,
+                                                 cri::pb::StatusResponse* response) {
+  return start_call(lanes_, service_, *context, "Status", Lane::kReads, &cri::Service::status, *request, *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::CheckpointContainer(grpc::CallbackServerContext* context,
+                                                              const cri::pb::CheckpointContainerRequest* /*request*/,
+                                                              cri::pb::CheckpointContainerResponse* /*response*/) {
+  return refuse(context, "CheckpointContainer");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::CheckpointPod(grpc::CallbackServerContext* context,
+                                                        const cri::pb::CheckpointPodRequest* /*request*/,
+                                                        cri::pb::CheckpointPodResponse* /*response*/) {
+  return refuse(context, "CheckpointPod");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::RestorePod(grpc::CallbackServerContext* context,
+                                                     const cri::pb::RestorePodRequest* /*request*/,
+                                                     cri::pb::RestorePodResponse* /*response*/) {
+  return refuse(context, "RestorePod");
+}
+
+grpc::ServerWriteReactor<cri::pb::ContainerEventResponse>* RuntimeService::GetContainerEvents(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::GetEventsRequest* /*request*/) {
+  return new RefusedStream<cri::pb::ContainerEventResponse>("GetContainerEvents");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListMetricDescriptors(
+    grpc::CallbackServerContext* context, const cri::pb::ListMetricDescriptorsRequest* /*request*/,
+    cri::pb::ListMetricDescriptorsResponse* /*response*/) {
+  return refuse(context, "ListMetricDescriptors");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(
+    grpc::CallbackServerContext* context, const cri::pb::ListPodSandboxMetricsRequest* /*request*/,
+    cri::pb::ListPodSandboxMetricsResponse* /*response*/) {
+  return refuse(context, "ListPodSandboxMetrics");
+}
+
+grpc::ServerWriteReactor<cri::pb::StreamPodSandboxMetricsResponse>* RuntimeService::StreamPodSandboxMetrics(
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
+  return new RefusedStream<cri::pb::StreamPodSandboxMetricsResponse>("StreamPodSandboxMetrics");
+}
+
+grpc::ServerUnaryReactor* RuntimeService::RuntimeConfig(grpc::CallbackServerContext* context,
+                                                        const cri::pb::RuntimeConfigRequest* request,
+                                                        cri::pb::RuntimeConfigResponse* response) {
+  return start_call(lanes_, service_, *context, "RuntimeConfig", Lane::kReads, &cri::Service::runtime_config, *request,
+                    *response);
+}
+
+grpc::ServerUnaryReactor* RuntimeService::UpdatePodSandboxResources(
+    grpc::CallbackServerContext* context, const cri::pb::UpdatePodSandboxResourcesRequest* /*request*/,
+    cri::pb::UpdatePodSandboxResourcesResponse* /*response*/) {
+  return refuse(context, "UpdatePodSandboxResources");
+}
+
+}  // namespace berth::rpc
