@@ -35,6 +35,9 @@ struct CreateRequest {
   bool no_new_keyring = false;
   /// The container dies with the process that made it (shim); off for berth-oci, which exits after create.
   bool die_with_parent = false;
+  /// Path of a unix socket that init listens on for its start from another process (below 4096 bytes; its folder exists
+  /// and is the caller's alone). Empty: only the Container object that create() returns can start it.
+  std::string start_socket;
 };
 
 /// A process in a container: init or an exec.

@@ -1,0 +1,59 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+
+namespace berth::engine::process {
+
+struct Options {
+  /// Where cgroup hierarchies are mounted.
+  std::string cgroup_root = "/sys/fs/cgroup";
+};
+
+/// What outlives the process that created a container, enough to work on it from another process (berth-oci's
+/// state.json). `spec` must be the one that the container was created with.
+struct Saved {
+  std::string id;
+  std::string bundle;
+  spec::Spec spec;
+  pid_t pid = -1;
+  std::uint64_t start_time = 0;  ///< of `pid`: field 22 of /proc/PID/stat; tells a recycled pid apart
+  std::string cgroup_path;       ///< as cgroup_path() gave it
+  std::string start_socket;      ///< as CreateRequest::start_socket
+};
+
+/// What only containers of this engine offer, for berth-oci.
+class ProcessContainer : public Container {
+ public:
+  /// The cgroup's path below each hierarchy, e.g. "/kubepods/pod1/c1".
+  [[nodiscard]] virtual const std::string& cgroup_path() const = 0;
+  [[nodiscard]] virtual std::uint64_t start_time() const = 0;
+  /// Whether init is alive: false for a zombie and for a recycled pid.
+  [[nodiscard]] virtual bool alive() const = 0;
+  /// Whether init still waits for start(). Needs a start socket or a container of this object's own making.
+  [[nodiscard]] virtual bool waiting() const = 0;
+  [[nodiscard]] virtual Result<bool> paused() const = 0;
+};
+
+/// Linux containers by clone3 in the calling process, which must have one thread. Children are the caller's: it reaps
+/// them. Source: OCI runtime-spec 1.3 config.md, config-linux.md, runtime.md.
+class ProcessEngine : public Engine {
+ public:
+  [[nodiscard]] std::string_view name() const override { return "process"; }
+  /// Takes up a container that another process created. Never fails because init is gone: see alive().
+  virtual Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) = 0;
+  /// create() with the richer type.
+  virtual Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) = 0;
+};
+
+/// An engine. Makes no system call; the cgroup layout is looked up at the first use and kept.
+[[nodiscard]] std::unique_ptr<ProcessEngine> make_process_engine(Options options = {});
+
+/// Makes the caller's own executable unwritable for everybody who can reach it through /proc/PID/exe, by executing it
+/// again from a detached read-only mount (or a sealed memory file). Call it first thing in main() of a short-lived
+/// program that enters containers. Returns when there is nothing to do; else does not return, or fails.
+/// Source: CVE-2019-5736.
+Result<> protect_own_executable(char** argv, char** envp);
+
+}  // namespace berth::engine::process
