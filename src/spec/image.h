@@ -38,86 +38,86 @@ enum class LayerPacking : std::uint8_t { kTar, kGzip, kZstd };
 [[nodiscard]] Result<> check_digest(std::string_view digest);
 
 struct Platform {
-  std::string architecture;  ///< GOARCH: "amd64"
-  std::string os;            ///< GOOS: "linux"
-  std::string os_version;
-  std::vector<std::string> os_features;
-  std::string variant;  ///< "v8"
-  Extra extra;
+  std::string architecture{};  ///< GOARCH: "amd64"
+  std::string os{};            ///< GOOS: "linux"
+  std::string os_version{};
+  std::vector<std::string> os_features{};
+  std::string variant{};  ///< "v8"
+  Extra extra{};
   bool operator==(const Platform&) const = default;
 };
 
 struct Descriptor {
-  std::string media_type;
-  std::string digest;  ///< checked by every parse function below
+  std::string media_type{};
+  std::string digest{};  ///< checked by every parse function below
   std::uint64_t size = 0;
-  std::vector<std::string> urls;
-  StringMap annotations;
-  std::string data;  ///< the blob itself in base64, when embedded; not verified
-  std::optional<Platform> platform;
-  std::string artifact_type;
-  Extra extra;
+  std::vector<std::string> urls{};
+  StringMap annotations{};
+  std::string data{};  ///< the blob itself in base64, when embedded; not verified
+  std::optional<Platform> platform{};
+  std::string artifact_type{};
+  Extra extra{};
   bool operator==(const Descriptor&) const = default;
 };
 
 /// An OCI image index or a Docker manifest list.
 struct Index {
   std::uint32_t schema_version = 2;
-  std::string media_type;  ///< may be empty in an OCI document
-  std::string artifact_type;
-  std::vector<Descriptor> manifests;
-  std::optional<Descriptor> subject;
-  StringMap annotations;
-  Extra extra;
+  std::string media_type{};  ///< may be empty in an OCI document
+  std::string artifact_type{};
+  std::vector<Descriptor> manifests{};
+  std::optional<Descriptor> subject{};
+  StringMap annotations{};
+  Extra extra{};
   bool operator==(const Index&) const = default;
 };
 
 struct Manifest {
   std::uint32_t schema_version = 2;
-  std::string media_type;  ///< may be empty in an OCI document
-  std::string artifact_type;
-  Descriptor config;
-  std::vector<Descriptor> layers;  ///< base layer first
-  std::optional<Descriptor> subject;
-  StringMap annotations;
-  Extra extra;
+  std::string media_type{};  ///< may be empty in an OCI document
+  std::string artifact_type{};
+  Descriptor config{};
+  std::vector<Descriptor> layers{};  ///< base layer first
+  std::optional<Descriptor> subject{};
+  StringMap annotations{};
+  Extra extra{};
   bool operator==(const Manifest&) const = default;
 };
 
 /// The `config` member of an image configuration: the defaults of a container. JSON names begin with a capital.
 struct ContainerDefaults {
-  std::string user;                     ///< "uid", "name", each with ":group" or not
-  std::set<std::string> exposed_ports;  ///< "80/tcp"
-  std::vector<std::string> env;
-  std::vector<std::string> entrypoint;
-  std::vector<std::string> cmd;
-  std::set<std::string> volumes;
-  std::string working_dir;
-  StringMap labels;
-  std::string stop_signal;  ///< "SIGTERM" or a number
-  Extra extra;
+  std::string user{};                     ///< "uid", "name", each with ":group" or not
+  std::set<std::string> exposed_ports{};  ///< "80/tcp"
+  std::vector<std::string> env{};
+  std::vector<std::string> entrypoint{};
+  std::vector<std::string> cmd{};
+  std::set<std::string> volumes{};
+  std::string working_dir{};
+  StringMap labels{};
+  std::string stop_signal{};  ///< "SIGTERM" or a number
+  Extra extra{};
   bool operator==(const ContainerDefaults&) const = default;
 };
 
 struct RootFs {
-  std::string type;                   ///< "layers"
-  std::vector<std::string> diff_ids;  ///< digests of the unpacked layers, base layer first
-  Extra extra;
+  std::string type{};                   ///< "layers"
+  std::vector<std::string> diff_ids{};  ///< digests of the unpacked layers, base layer first
+  Extra extra{};
   bool operator==(const RootFs&) const = default;
 };
 
 /// An image configuration. `history` stays as JSON text in `extra`: nothing that runs a container needs it.
 struct ImageConfig {
-  std::string created;  ///< RFC 3339
-  std::string author;
-  std::string architecture;
-  std::string os;
-  std::string os_version;
-  std::vector<std::string> os_features;
-  std::string variant;
-  ContainerDefaults config;
-  RootFs rootfs;
-  Extra extra;
+  std::string created{};  ///< RFC 3339
+  std::string author{};
+  std::string architecture{};
+  std::string os{};
+  std::string os_version{};
+  std::vector<std::string> os_features{};
+  std::string variant{};
+  ContainerDefaults config{};
+  RootFs rootfs{};
+  Extra extra{};
   bool operator==(const ImageConfig&) const = default;
 };
 

@@ -15,13 +15,13 @@ enum class Status : std::uint8_t { kCreating, kCreated, kRunning, kStopped, kPau
 
 /// The container state that `state` prints and that hooks read on stdin. Source: runtime-spec runtime.md "State".
 struct State {
-  std::string oci_version;
-  std::string id;
+  std::string oci_version{};
+  std::string id{};
   Status status = Status::kCreating;
   std::int64_t pid = 0;  ///< 0: absent; only created, running and paused containers have one
-  std::string bundle;    ///< absolute
-  StringMap annotations;
-  Extra extra;
+  std::string bundle{};  ///< absolute
+  StringMap annotations{};
+  Extra extra{};
   bool operator==(const State&) const = default;
 };
 
