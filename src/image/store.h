@@ -11,19 +11,10 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "image/auth.h"
 #include "spec/image.h"
 
 namespace berth::image {
-
-/// Credentials for one registry, as CRI AuthConfig has them. Never formatted or logged; empty members are absent.
-struct Auth {
-  std::string username;
-  std::string password;
-  std::string auth;  ///< base64("user:password")
-  std::string server_address;
-  std::string identity_token;
-  std::string registry_token;
-};
 
 /// One image as the CRI shows it.
 struct ImageInfo {
@@ -72,7 +63,9 @@ struct StoreOptions {
   std::vector<std::string> insecure_registries;  ///< host[:port] that may be spoken to over http; loopback always may
   unsigned max_parallel_layers = 3;
   unsigned progress_timeout_s = 60;  ///< a download that moves no byte for so long is given up
-  std::uint64_t max_layer_bytes = 64ULL << 30;
+  std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked
+  /// DIR/HOST[:PORT]/*.crt are more certificate authorities for that registry; client.cert and client.key beside them.
+  std::string certs_dir = "/etc/berth/certs.d";
 };
 
 /// The image store: pulls, keeps and prepares images. Thread-safe. One process at a time owns a root (flock).

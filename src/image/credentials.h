@@ -1,0 +1,45 @@
+#pragma once
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "image/auth.h"
+#include "image/http.h"
+#include "image/www_authenticate.h"
+
+namespace berth::image {
+
+/// What of an Auth is used against one registry.
+struct Credentials {
+  std::string username;
+  std::string password;
+  std::string identity_token;
+  std::string registry_token;
+  [[nodiscard]] bool has_password() const { return !username.empty(); }
+  [[nodiscard]] bool empty() const { return username.empty() && identity_token.empty() && registry_token.empty(); }
+};
+
+/// Picks `auth` apart for `registry`; empty credentials when auth.server_address names another registry.
+/// kInvalid: auth.auth is no base64 of "user:password".
+[[nodiscard]] Result<Credentials> credentials_for(const Auth& auth, std::string_view registry);
+
+[[nodiscard]] std::string base64_encode(std::string_view bytes);
+/// Nothing when `text` is no base64 (white space at the ends and missing padding are accepted).
+[[nodiscard]] std::optional<std::string> base64_decode(std::string_view text);
+
+/// The value of an Authorization header that answers `challenges`: Basic, or a Bearer token fetched from the realm for
+/// "repository:<repository>:pull". `plain_allowed` says whether the realm's host may be given credentials over http.
+/// Errors: kDenied refused or no usable scheme; kUnavailable the token service; kCorrupt its answer.
+/// Source: distribution spec/auth/token.md and oauth.md.
+struct TokenRequest {
+  const Credentials* credentials = nullptr;
+  std::string repository;
+  bool registry_is_https = true;
+  std::function<bool(const Url&)> plain_allowed;
+  std::stop_token stop;
+};
+[[nodiscard]] Result<std::string> answer_challenges(HttpSession& session, const std::vector<Challenge>& challenges,
+                                                    const TokenRequest& request);
+
+}  // namespace berth::image
