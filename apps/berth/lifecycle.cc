@@ -104,6 +104,7 @@ Result<int> remove(Client& client, const RemoveCommand& command) {
 }
 
 Result<int> exec(Client& client, const ExecCommand& command) {
+  if (command.args.empty()) return fail(Code::kInvalid, "exec: no command given");
   BERTH_ASSIGN(const auto container, find_container(client, command.container), "exec");
   pb::ExecSyncRequest request;
   request.set_container_id(container.id());

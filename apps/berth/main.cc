@@ -18,6 +18,14 @@ using berth::cli::Client;
 /// What the chosen command will do once the whole line is parsed.
 using Action = std::function<Result<int>(Client&)>;
 
+/// What follows the first positional argument belongs to the container's command, options included: `run IMAGE sh -c
+/// ...`.
+void takes_command(CLI::App& sub) {
+  sub.prefix_command();
+  sub.usage("Usage: berth " + sub.get_name() + " [OPTIONS] " + (sub.get_name() == "run" ? "IMAGE" : "CONTAINER") +
+            " [COMMAND [ARGUMENT...]]");
+}
+
 void image_commands(CLI::App& app, Action& action) {
   {
     auto command = std::make_shared<berth::cli::PullCommand>();
@@ -47,9 +55,7 @@ void run_command(CLI::App& app, Action& action) {
   auto command = std::make_shared<berth::cli::RunCommand>();
   auto* sub = app.add_subcommand("run", "Run one container in a pod of its own");
   sub->add_option("image", command->image, "image to run, fetched when missing")->required();
-  sub->add_option("args", command->args, "command and arguments instead of the image's CMD");
-  sub->positionals_at_end();
-  sub->prefix_command(false);
+  takes_command(*sub);
   sub->add_option("--name", command->name, "name of the pod (default: from the image)");
   sub->add_option("--namespace", command->pod_namespace, "namespace of the pod")->capture_default_str();
   sub->add_option("-p,--publish", command->ports, "[IP:]HOST-PORT:CONTAINER-PORT[/PROTOCOL]")->allow_extra_args(false);
@@ -68,7 +74,10 @@ void run_command(CLI::App& app, Action& action) {
   sub->add_flag("--read-only", command->read_only, "read-only root filesystem");
   sub->add_flag("-f,--follow", command->follow, "show the output until the container ends, and end with its code");
   sub->add_flag("--rm", command->remove, "like --follow, then remove the pod");
-  sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::run(c, *command); }; });
+  sub->callback([command, sub, &action] {
+    command->args = sub->remaining();
+    action = [command](Client& c) { return berth::cli::run(c, *command); };
+  });
 }
 
 void list_commands(CLI::App& app, Action& action) {
@@ -105,10 +114,12 @@ void container_commands(CLI::App& app, Action& action) {
     auto command = std::make_shared<berth::cli::ExecCommand>();
     auto* sub = app.add_subcommand("exec", "Run a command in a container and show its output when it has ended");
     sub->add_option("container", command->container, "container, or pod with one container")->required();
-    sub->add_option("command", command->args, "command and arguments")->required();
     sub->add_option("--timeout", command->timeout_s, "seconds after which the command is killed");
-    sub->positionals_at_end();
-    sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::exec(c, *command); }; });
+    takes_command(*sub);
+    sub->callback([command, sub, &action] {
+      command->args = sub->remaining();
+      action = [command](Client& c) { return berth::cli::exec(c, *command); };
+    });
   }
   {
     auto command = std::make_shared<berth::cli::StopCommand>();
