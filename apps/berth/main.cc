@@ -22,8 +22,7 @@ using Action = std::function<Result<int>(Client&)>;
 /// ...`.
 void takes_command(CLI::App& sub) {
   sub.prefix_command();
-  sub.usage("Usage: berth " + sub.get_name() + " [OPTIONS] " + (sub.get_name() == "run" ? "IMAGE" : "CONTAINER") +
-            " [COMMAND [ARGUMENT...]]");
+  sub.footer("The container's command and its arguments follow the name.");
 }
 
 void image_commands(CLI::App& app, Action& action) {

@@ -1,0 +1,208 @@
+// The CRI daemon. This file reads flags and configuration, makes the parts and joins them: what is compiled in is seen
+// here.
+#include <malloc.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+
+#include "base/log.h"
+#include "config/config.h"
+#include "cri/service.h"
+#include "image/store.h"
+#include "network/network.h"
+#include "notify.h"
+#include "os/file.h"
+#include "rpc/server.h"
+
+namespace {
+
+using berth::Code;
+using berth::Result;
+using berth::config::Config;
+
+struct Flags {
+  std::string config{berth::config::kDefaultPath};
+  bool config_given = false;
+  std::vector<berth::config::Flag> overrides;
+};
+
+Result<berth::config::Loaded> load_config(const Flags& flags) {
+  berth::config::LoadOptions options;
+  options.path = flags.config;
+  options.path_is_explicit = flags.config_given;
+  options.flags = flags.overrides;
+  return berth::config::load(options);
+}
+
+berth::LogLevel to_level(const std::string& name) {
+  if (name == "debug") return berth::LogLevel::kDebug;
+  if (name == "warn") return berth::LogLevel::kWarn;
+  if (name == "error") return berth::LogLevel::kError;
+  return berth::LogLevel::kInfo;
+}
+
+// Beside this program when it is there, else wherever PATH has it.
+std::string shim_path(const Config& config) {
+  if (!config.runtime.shim.empty()) return config.runtime.shim;
+  static constexpr const char* kName = "containerd-shim-berth-v2";
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error && berth::os::exists(self.parent_path() / kName)) return self.parent_path() / kName;
+  return kName;
+}
+
+// Only what is built may be named: the daemon does not start with a handler that it would have to refuse at each pod.
+Result<> check_handlers(const Config& config) {
+  for (const auto& [name, handler] : config.handlers) {
+    if (!handler.shim.empty() || handler.engine != "process") {
+      return berth::fail(Code::kUnsupported, "handler \"" + name + "\": only engine = \"process\" is built yet");
+    }
+  }
+  return {};
+}
+
+// One daemon a state folder: held as long as the descriptor.
+Result<berth::UniqueFd> lock_state(const std::string& state) {
+  BERTH_TRY(berth::os::make_dirs(state, 0711), "state folder");
+  BERTH_ASSIGN(auto fd, berth::os::open_file(state + "/berthd.lock", O_RDWR | O_CREAT, 0600), "state folder");
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return berth::fail(Code::kExists, "another berthd uses the state folder " + state);
+    return berth::fail_errno(errno, "lock " + state);
+  }
+  return fd;
+}
+
+Result<std::unique_ptr<berth::image::Store>> open_images(const Config& config) {
+  return berth::image::Store::open({.root = config.root + "/images",
+                                    .platform = config.image.platform,
+                                    .default_registry = config.image.default_registry,
+                                    .insecure_registries = config.image.insecure_registries,
+                                    .max_parallel_layers = config.image.max_parallel_layers,
+                                    .progress_timeout_s = config.image.pull_progress_timeout_s,
+                                    .max_layer_bytes = config.image.max_layer_bytes});
+}
+
+Result<std::unique_ptr<berth::network::Network>> open_network(const Config& config) {
+  return berth::network::Network::open({.state_dir = config.root + "/network",
+                                        .conf_dir = config.network.conf_dir,
+                                        .bin_dirs = config.network.bin_dirs,
+                                        .bridge = config.network.bridge,
+                                        .subnet = config.network.subnet,
+                                        .mtu = config.network.mtu,
+                                        .masquerade = config.network.masquerade,
+                                        .host_ports = config.network.host_ports,
+                                        .plugin_timeout_s = config.network.plugin_timeout_s});
+}
+
+// Blocks until somebody asks the daemon to end.
+void wait_for_end(const sigset_t& signals) {
+  while (true) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal != SIGHUP) {
+      berth::log_info("ending", {{"signal", signal}});
+      return;
+    }
+    berth::log_warn("SIGHUP: reading the configuration again is not built yet; restart berthd instead, pods go on");
+  }
+}
+
+Result<> serve(const Config& config) {
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
+  // Before the first thread, so that all inherit it and sigwait() alone takes them.
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+
+  BERTH_TRY(check_handlers(config), "configuration");
+  BERTH_TRY(berth::os::make_dirs(config.root, 0711), "root folder");
+  BERTH_ASSIGN(const auto lock, lock_state(config.state), "start");
+  BERTH_ASSIGN(const auto images, open_images(config), "open the image store");
+  BERTH_ASSIGN(const auto network, open_network(config), "open the network");
+  BERTH_ASSIGN(const auto service,
+               berth::cri::Service::open({.root_dir = config.root,
+                                          .state_dir = config.state,
+                                          .shim_path = shim_path(config),
+                                          .cgroup_parent = config.cgroup.parent,
+                                          .default_handler = config.runtime.default_handler,
+                                          .exec_output_limit = config.runtime.exec_output_limit,
+                                          .log_max_line_bytes = config.log.max_line_bytes,
+                                          .stats_period_s = config.runtime.stats_period_s,
+                                          .images = images.get(),
+                                          .network = network.get()}),
+               "open the pods' state");
+  BERTH_TRY(berth::os::make_dirs(std::filesystem::path(config.listen).parent_path(), 0755), "socket folder");
+  BERTH_ASSIGN(const auto server, berth::rpc::Server::start(config.listen, *service, *images), "start");
+  berth::log_info(
+      "ready", {{"version", BERTH_VERSION}, {"listen", config.listen}, {"root", config.root}, {"state", config.state}});
+  berth::notify_ready();
+  ::malloc_trim(0);
+  wait_for_end(signals);
+  return {};
+}
+
+int report(const berth::Error& error) {
+  std::fprintf(stderr, "berthd: %s\n", error.text().c_str());
+  return error.code() == Code::kInvalid ? 2 : 1;
+}
+
+void add_flags(CLI::App& app, Flags& flags) {
+  app.add_option_function<std::string>(
+         "-c,--config",
+         [&flags](const std::string& path) {
+           flags.config = path;
+           flags.config_given = true;
+         },
+         "configuration file; FOLDER/config.d/*.toml beside it are read too")
+      ->type_name("FILE");
+  const auto add = [&app, &flags](const char* name, const char* key, const char* type, const char* help) {
+    app.add_option_function<std::string>(
+           name, [&flags, name, key](const std::string& value) { flags.overrides.push_back({key, value, name}); }, help)
+        ->type_name(type);
+  };
+  add("--root", "root", "DIR", "persistent files (default /var/lib/berth)");
+  add("--state", "state", "DIR", "runtime files (default /run/berth)");
+  add("--listen", "listen", "SOCKET", "the CRI socket (default /run/berth/berth.sock)");
+  add("--log-level", "log_level", "LEVEL", "debug, info, warn or error (default info)");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Many arenas would cost an idle daemon megabytes; its hot paths allocate little.
+  ::mallopt(M_ARENA_MAX, 2);
+  CLI::App app("berthd: the CRI daemon of Berth", "berthd");
+  app.set_version_flag("--version", std::string("berthd ") + BERTH_VERSION);
+  Flags flags;
+  add_flags(app, flags);
+  app.fallthrough();
+  auto* config_command = app.add_subcommand("config", "Look at the configuration");
+  config_command->require_subcommand(1);
+  const auto* check = config_command->add_subcommand("check", "Say whether the configuration is right");
+  const auto* dump = config_command->add_subcommand("dump", "Print each value in force and where it comes from");
+  CLI11_PARSE(app, argc, argv);
+
+  const auto loaded = load_config(flags);
+  if (!loaded) return report(loaded.error());
+  if (dump->parsed()) {
+    std::fputs(loaded->dump().c_str(), stdout);
+    return 0;
+  }
+  if (check->parsed()) {
+    if (const auto handlers = check_handlers(loaded->config); !handlers) return report(handlers.error());
+    std::puts("the configuration is right");
+    return 0;
+  }
+  berth::set_log_level(to_level(loaded->config.log_level));
+  const auto served = serve(loaded->config);
+  if (!served) return report(served.error());
+  return 0;
+}
