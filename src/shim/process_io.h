@@ -1,0 +1,80 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "engine/engine.h"
+#include "event/loop.h"
+#include "shim/log_file.h"
+#include "shim/log_stream.h"
+#include "shim/pump.h"
+#include "shim/relay.h"
+#include "shim/scratch.h"
+#include "shim/stdio_uri.h"
+
+namespace berth::shim {
+
+/// The stdio members of a Create or Exec request.
+struct StdioPaths {
+  bool terminal = false;
+  std::string in;
+  std::string out;
+  std::string err;
+};
+
+/// What one shim's processes share for their output.
+struct IoContext {
+  event::Loop& loop;
+  Scratch& scratch;
+  std::size_t max_line_bytes;
+};
+
+/// The three streams of one container process: what the process gets, and what happens to the other ends. FIFOs and files
+/// are handed to the process itself, so that no byte passes through the shim; only CRI logs and terminals are copied.
+class ProcessIo final {
+ public:
+  /// Opens everything. `context` and what it names outlive this. Does not block: a FIFO without a peer is held open at
+  /// both ends. Errors: kInvalid a path of the wrong kind; kUnsupported a scheme; else by errno, naming stream and path.
+  [[nodiscard]] static Result<std::unique_ptr<ProcessIo>> open(IoContext& context, const StdioPaths& paths);
+
+  /// For the engine; valid until started(). All -1 with a terminal.
+  [[nodiscard]] engine::Stdio child_ends() const;
+  /// The process exists: closes its ends here and, with a terminal, begins to copy. Takes the master side.
+  [[nodiscard]] Result<> started(UniqueFd console);
+
+  /// Sets the terminal's size. kPrecondition without a terminal.
+  [[nodiscard]] Result<> resize(unsigned short columns, unsigned short rows);
+  /// The process sees the end of its input once the client has closed its end too. Idempotent.
+  void close_stdin();
+  /// Opens the log anew (see LogFile::reopen). kPrecondition when the output goes elsewhere.
+  [[nodiscard]] Result<> reopen_log();
+  /// The process has ended: takes what it left in the pipes, lets unfinished lines go. Never waits for other holders of
+  /// the pipes, whose output is still taken as long as this object lives.
+  void finish();
+  [[nodiscard]] std::uint64_t log_bytes_dropped() const;
+
+ private:
+  enum Stream : std::uint8_t { kIn, kOut, kErr };
+
+  explicit ProcessIo(IoContext& context) : context_(context) {}
+  Result<> open_input(const StdioUri& uri);
+  Result<> open_output(Stream stream, const StdioUri& uri);
+  Result<> open_output_path(Stream stream, const StdioUri& uri);
+  Result<> open_log(Stream stream, const std::string& path);
+
+  IoContext& context_;
+  bool terminal_ = false;
+  std::array<UniqueFd, 3> child_;     // what the process gets
+  std::array<UniqueFd, 3> fifo_end_;  // our own hold on the far end of a FIFO
+  std::array<std::unique_ptr<LogFile>, 2> logs_;  // second one only when the paths differ
+  std::array<std::unique_ptr<Sink>, 2> sinks_;    // for stdout, stderr
+  std::array<std::unique_ptr<Pump>, 2> pumps_;
+  UniqueFd console_;
+  std::unique_ptr<Relay> console_in_;
+  std::unique_ptr<Relay> console_out_;
+};
+
+}  // namespace berth::shim

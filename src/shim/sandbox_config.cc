@@ -1,0 +1,89 @@
+#include "shim/sandbox_config.h"
+
+#include <algorithm>
+
+#include "base/ids.h"
+#include "shim/log_stream.h"
+#include "spec/json_reader.h"
+
+namespace berth::shim {
+namespace {
+
+using spec::JsonReader;
+
+bool read_scope(JsonReader& reader, bool& pod) {
+  std::string word;
+  if (!reader.string(word)) return false;
+  if (word != "pod" && word != "node") return reader.fail_here("must be pod or node");
+  pod = word == "pod";
+  return true;
+}
+
+bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& config, std::uint64_t& version) {
+  constexpr std::uint64_t kMaxShm = 1ULL << 50;
+  if (name == "version") return reader.unsigned_number(version, 1'000'000);
+  if (name == "sandbox_id") return reader.string(config.sandbox_id);
+  if (name == "hostname") return reader.string(config.hostname);
+  if (name == "ipc") return read_scope(reader, config.pod_ipc);
+  if (name == "uts") return read_scope(reader, config.pod_uts);
+  if (name == "shm_size_bytes") return reader.unsigned_number(config.shm_size_bytes, kMaxShm);
+  if (name == "cgroup_parent") return reader.string(config.cgroup_parent);
+  if (name == "log_max_line_bytes") {
+    return reader.unsigned_number(config.log_max_line_bytes, LogStream::kMaxLineLimit);
+  }
+  if (name == "sysctls") {
+    return reader.object([&](std::string_view key) {
+      config.sysctls.emplace_back(key, std::string());
+      return reader.string(config.sysctls.back().second);
+    });
+  }
+  return reader.skip(nullptr);
+}
+
+}  // namespace
+
+Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
+  spec::Limits limits;
+  limits.max_bytes = kMaxSandboxJsonBytes;
+  JsonReader reader(json, limits);
+  SandboxConfig config;
+  std::uint64_t version = 0;
+  const bool read = reader.object(
+      [&](std::string_view name) { return read_member(reader, name, config, version); });
+  if (!read || !reader.finish()) return fail(reader.error());
+  if (version != 1) return fail(Code::kInvalid, "version: this shim reads version 1 only");
+  if (!valid_id(config.sandbox_id)) return fail(Code::kInvalid, "sandbox_id: not an id");
+  if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
+  if (config.log_max_line_bytes == 0) return fail(Code::kInvalid, "log_max_line_bytes: must not be 0");
+  return config;
+}
+
+Result<std::string> sysctl_path(std::string_view name) {
+  std::string path(name);
+  const std::size_t first = path.find_first_of("./");
+  if (first == std::string::npos || path.size() > 256) return fail(Code::kInvalid, "sysctl " + path + " is no name");
+  if (path[first] == '.') {
+    for (char& c : path) {
+      if (c == '.') {
+        c = '/';
+      } else if (c == '/') {
+        c = '.';
+      }
+    }
+  }
+  for (std::size_t start = 0; start <= path.size();) {
+    const std::size_t end = std::min(path.find('/', start), path.size());
+    const std::string_view part = std::string_view(path).substr(start, end - start);
+    if (part.empty() || part == "." || part == "..") return fail(Code::kInvalid, "sysctl " + path + " is no name");
+    start = end + 1;
+  }
+  const bool allowed = path.starts_with("net/") || path.starts_with("fs/mqueue/") || path == "kernel/sem" ||
+                       path.starts_with("kernel/shm") || path.starts_with("kernel/msg");
+  // kernel.shm* and kernel.msg* are files right there.
+  if (!allowed || (path.starts_with("kernel/") && path.find('/', 7) != std::string::npos)) {
+    return fail(Code::kDenied, "sysctl " + std::string(name) + " does not belong to a pod");
+  }
+  return path;
+}
+
+}  // namespace berth::shim

@@ -1,0 +1,101 @@
+#include "shim/server.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <optional>
+
+#include "base/ids.h"
+#include "base/log.h"
+#include "event/loop.h"
+#include "os/file.h"
+#include "os/socket.h"
+#include "shim/exec_sync.h"
+#include "shim/pod.h"
+#include "shim/sandbox.h"
+#include "shim/sandbox_config.h"
+#include "shim/services.h"
+#include "ttrpc/server.h"
+
+namespace berth::shim {
+namespace {
+
+// A client that does not read its answer must not keep the shim alive.
+constexpr std::chrono::seconds kFlushGrace{1};
+
+Result<std::optional<SandboxConfig>> read_config(const std::string& folder) {
+  auto text = os::read_file(folder + "/sandbox.json", kMaxSandboxJsonBytes);
+  if (!text) {
+    if (text.error().code() == Code::kNotFound) return std::nullopt;
+    return fail(std::move(text).error());
+  }
+  BERTH_ASSIGN(SandboxConfig config, parse_sandbox_config(*text), "sandbox.json");
+  return config;
+}
+
+Result<> tell_ready(int fd, const std::string& address) {
+  BERTH_TRY(os::write_all(fd, address + "\n"), "tell the address");
+  // Whoever waits for the end of our output gets it; the number stays taken.
+  BERTH_ASSIGN(const UniqueFd null, os::open_file("/dev/null", O_RDWR), "standard output");
+  if (::dup3(null.get(), fd, fd > 2 ? O_CLOEXEC : 0) < 0) return fail_errno(errno, "dup3");
+  return {};
+}
+
+ttrpc::ServerOptions server_options() {
+  ttrpc::ServerOptions options;
+  options.on_connection_error = [](const Error& reason) {
+    log_warn("connection closed", {{"err", reason.text()}});
+  };
+  return options;
+}
+
+}  // namespace
+
+std::string socket_address(const std::string& folder) { return "unix://" + folder + "/" + kSocketName; }
+
+Result<> serve(engine::Engine& engine, const ServeOptions& options) {
+  BERTH_ASSIGN(const std::optional<SandboxConfig> config, read_config(options.folder), "pod");
+  PodOptions pod_options;
+  pod_options.sandbox_id = config ? config->sandbox_id : options.id;
+  pod_options.folder = options.folder;
+  if (config) pod_options.log_max_line_bytes = config->log_max_line_bytes;
+  if (config && config->sandbox_id != options.id) return fail(Code::kInvalid, "sandbox.json is of another pod");
+  // A client, a log reader or a FIFO that goes away is an error code, not the end.
+  ::signal(SIGPIPE, SIG_IGN);
+  if (config) BERTH_TRY(enter_sandbox(*config, options.folder), "pod");
+  pod_options.oom = protect_from_oom();
+
+  BERTH_ASSIGN(const std::unique_ptr<event::Loop> loop, event::Loop::create(), "event loop");
+  Pod pod(*loop, engine, std::move(pod_options));
+  BERTH_TRY(pod.start_reaping(), "children");
+  ExecSync execs(pod);
+  ttrpc::Server server(*loop, server_options());
+  const auto stop = [&server, &loop] {
+    server.stop_listening();
+    server.when_flushed([&loop] { loop->stop(); });
+    loop->add_timer(kFlushGrace, [&loop] { loop->stop(); });
+  };
+  serve_task_api(server, pod, stop);
+  serve_shim_api(server, pod, execs);
+  // Containers outlive what stops services with SIGTERM: only Shutdown ends a pod that has some.
+  BERTH_ASSIGN(const event::WatchId signals, loop->watch_signals({SIGTERM, SIGINT}, [&pod, &loop](const auto& info) {
+    if (pod.containers().empty()) return loop->stop();
+    log_warn("signal ignored: the pod has containers", {{"signal", info.ssi_signo}});
+  }), "signals");
+  BERTH_ASSIGN(UniqueFd listener, os::unix_listen(kSocketName), "socket");
+  BERTH_TRY(server.listen(std::move(listener)), "socket");
+  BERTH_TRY(tell_ready(options.ready_fd, socket_address(options.folder)), "start");
+  pod.tidy_later();
+  auto ran = loop->run();
+  if (!ran) log_error("event loop failed", {{"err", ran.error().text()}});
+  loop->remove(signals);
+  // The pod's containers do not outlive their supervisor, whatever ended it.
+  pod.remove_all();
+  ignore(os::remove_file(kSocketName), "the folder goes with the pod");
+  return {};
+}
+
+}  // namespace berth::shim

@@ -1,0 +1,17 @@
+#pragma once
+#include <functional>
+
+#include "shim/exec_sync.h"
+#include "shim/pod.h"
+#include "ttrpc/server.h"
+
+namespace berth::shim {
+
+/// Registers containerd.task.v2.Task and containerd.task.v3.Task. `pod` outlives the server. `shut_down` is called for
+/// Shutdown when it is to end the shim: the answer is already on its way.
+void serve_task_api(ttrpc::Server& server, Pod& pod, std::function<void()> shut_down);
+
+/// Registers berth.shim.v1.Shim. `pod` and `execs` outlive the server.
+void serve_shim_api(ttrpc::Server& server, Pod& pod, ExecSync& execs);
+
+}  // namespace berth::shim
