@@ -25,8 +25,8 @@ struct PodNetwork {
   std::string pod_uid;
   /// The pod's network namespace. Borrowed; open for the whole call.
   int netns_fd = -1;
-  /// A path of it that plugins can open, good as long as the pod lives ("/proc/<shim pid>/ns/net"); for remove() it may be
-  /// dead or empty, which CNI allows.
+  /// A path of it that plugins can open, good as long as the pod lives ("/proc/<shim pid>/ns/net"); for remove() it may
+  /// be dead or empty, which CNI allows.
   std::string netns_path;
   std::vector<PortMapping> ports;
   std::map<std::string, std::string> annotations;
@@ -49,8 +49,8 @@ struct Status {
 };
 
 struct NetworkOptions {
-  std::string state_dir;   ///< leases, cached results, intents: below --state or --root, made if absent
-  std::string conf_dir;    ///< the CNI folder; first *.conf, *.conflist, *.json by name wins; none: the built-in network
+  std::string state_dir;  ///< leases, cached results, intents: below --state or --root, made if absent
+  std::string conf_dir;   ///< the CNI folder; first *.conf, *.conflist, *.json by name wins; none: the built-in network
   std::vector<std::string> bin_dirs;
   std::string bridge = "berth0";
   std::string subnet = "10.88.0.0/16";
@@ -74,8 +74,8 @@ class Network {
   /// Attaches the pod: loopback up, eth0 with an address, default route, host ports. The intent is on disk before the
   /// first side effect; on error everything done is undone. Blocks. Idempotent for the same sandbox id.
   virtual Result<Attachment> add(const PodNetwork& pod, std::stop_token stop) = 0;
-  /// Takes it all back: DEL for every plugin even when one fails; lease, veth, rules. Idempotent; unknown ids are success.
-  /// An error means that something is left and recorded; the next call (or open()) tries again.
+  /// Takes it all back: DEL for every plugin even when one fails; lease, veth, rules. Idempotent; unknown ids are
+  /// success. An error means that something is left and recorded; the next call (or open()) tries again.
   virtual Result<> remove(const PodNetwork& pod) = 0;
   /// The ids of all sandboxes that hold something, for recovery.
   [[nodiscard]] virtual std::vector<std::string> holders() const = 0;

@@ -33,6 +33,11 @@ Result<> write_all(int fd, std::string_view data);
 Result<> write_existing(const std::string& path, std::string_view data);
 Result<> write_existing_at(int dir_fd, const std::string& path, std::string_view data);
 
+/// Every byte at `offset`, or an error; the file position stays.
+Result<> write_at(int fd, std::string_view data, off_t offset);
+/// flock(2), exclusive, without waiting: false when somebody else holds it. It goes with the open file.
+Result<bool> try_lock(int fd);
+
 enum class Sync : std::uint8_t { kNo, kYes };
 /// Replaces `path` by `data`: temporary name beside it, optional fsync of file and folder, rename. After a crash the old
 /// or the new content is there, never a part.

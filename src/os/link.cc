@@ -29,6 +29,13 @@ void put_mtu(NetlinkBatch& batch, unsigned mtu) {
   if (mtu != 0) batch.put_value(IFLA_MTU, std::uint32_t{mtu});
 }
 
+void put_look(NetlinkBatch& batch, std::string_view name) {
+  batch.begin(RTM_GETLINK, 0, link_header(), "look for link " + std::string(name));
+  batch.tolerate(ENODEV);
+  batch.put_string(IFLA_IFNAME, name);
+  batch.end();
+}
+
 Link parse_link(std::span<const std::byte> payload) {
   const auto header = attribute_value<ifinfomsg>(payload);
   Link link;
@@ -52,16 +59,19 @@ Link parse_link(std::span<const std::byte> payload) {
 
 Result<std::optional<Link>> find_link(NetlinkSocket& route, std::string_view name) {
   NetlinkBatch batch;
-  batch.begin(RTM_GETLINK, 0, link_header(), "look for link " + std::string(name));
-  batch.tolerate(ENODEV);
-  batch.put_string(IFLA_IFNAME, name);
-  batch.end();
+  put_look(batch, name);
   std::optional<Link> found;
   auto asked = route.transact(batch, [&found](std::uint16_t type, std::span<const std::byte> payload) {
     if (type == RTM_NEWLINK) found = parse_link(payload);
   });
   if (!asked) return fail(std::move(asked).error());
   return found;
+}
+
+Result<> settle_carrier(NetlinkSocket& route, std::span<const std::string> names) {
+  NetlinkBatch batch;
+  for (const auto& name : names) put_look(batch, name);
+  return route.transact(batch);
 }
 
 void put_create_bridge(NetlinkBatch& batch, const BridgeSpec& spec) {

@@ -1,5 +1,6 @@
 #pragma once
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,11 @@ struct Link {
 
 /// The link of that name in the socket's namespace, or nothing.
 Result<std::optional<Link>> find_link(NetlinkSocket& route, std::string_view name);
+
+/// Makes the links of these names pass packets now, if their carrier is on: a carrier that came takes effect in a
+/// kernel worker, some time later, and until then packets are dropped; a look at the link does that work at once
+/// (kernels before 6.8: the worker alone does it). Absent links are passed over.
+Result<> settle_carrier(NetlinkSocket& route, std::span<const std::string> names);
 
 struct BridgeSpec {
   std::string name;

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 #include <linux/netlink.h>
 
+#include <thread>
+
+#include "os/link_reaper.h"
 #include "os/netns.h"
 
 namespace berth::os {
@@ -97,6 +100,35 @@ TEST_F(LinkTest, VethReachesIntoTheOtherNamespace) {
     return route.transact(batch);  // and again: idempotent
   });
   EXPECT_TRUE(seen) << seen.error().text();
+}
+
+TEST_F(LinkTest, ReaperDeletesManyAtOnceAndAbsentOnes) {
+  LinkReaper reaper;
+  inside([&reaper](NetlinkSocket& route) {
+    auto pod = create_netns();
+    ASSERT_TRUE(pod);
+    for (int i = 0; i < 8; ++i) {
+      NetlinkBatch batch;
+      put_create_veth(batch, {"v" + std::to_string(i), 0, "e" + std::to_string(i), pod->get(), {}, 0});
+      ASSERT_TRUE(route.transact(batch));
+    }
+    {
+      std::vector<std::jthread> threads;
+      for (int i = 0; i < 12; ++i) {
+        threads.emplace_back([&reaper, i] {
+          const auto removed = reaper.remove("v" + std::to_string(i));
+          EXPECT_TRUE(removed) << removed.error().text();
+        });
+      }
+    }
+    for (int i = 0; i < 12; ++i) {
+      const auto link = find_link(route, "v" + std::to_string(i));
+      ASSERT_TRUE(link);
+      EXPECT_FALSE(*link);
+    }
+    EXPECT_TRUE(reaper.remove("v0"));
+    EXPECT_FALSE(reaper.remove("lo")) << "the kernel refuses";
+  });
 }
 
 }  // namespace

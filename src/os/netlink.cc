@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -156,8 +157,29 @@ Result<std::size_t> NetlinkSocket::receive() {
     if (got >= 0 && static_cast<std::size_t>(got) <= buffer_.size()) return static_cast<std::size_t>(got);
     if (got >= 0) return fail(Code::kInternal, "a netlink answer of " + std::to_string(got) + " bytes does not fit");
     if (errno == EAGAIN) return std::size_t{0};
+    if (errno == ENOBUFS) return fail(Code::kExhausted, "netlink messages were lost", ENOBUFS);
     if (errno != EINTR) return fail_errno(errno, "receive netlink answers");
   }
+}
+
+Result<> NetlinkSocket::join_group(int group) {
+  if (::setsockopt(fd_.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0) {
+    return fail_errno(errno, "join netlink group " + std::to_string(group));
+  }
+  return {};
+}
+
+Result<bool> NetlinkSocket::read(std::chrono::milliseconds timeout, const Visit& visit) {
+  pollfd wait{fd_.get(), POLLIN, 0};
+  const int polled = ::poll(&wait, 1, static_cast<int>(timeout.count()));
+  if (polled < 0 && errno != EINTR) return fail_errno(errno, "wait for netlink answers");
+  if (polled <= 0) return false;
+  BERTH_ASSIGN(const std::size_t got, receive(), "read netlink answers");
+  for_each_message(std::span(buffer_).first(got), [&](const nlmsghdr& header, std::span<const std::byte> payload) {
+    const bool answer = header.nlmsg_type == NLMSG_ERROR;
+    visit(header.nlmsg_type, header.nlmsg_seq - 1, answer ? -attribute_value<int>(payload) : -1, payload);
+  });
+  return true;
 }
 
 Result<> NetlinkSocket::transact(NetlinkBatch& batch, const NetlinkSink& sink) {

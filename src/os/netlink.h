@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -76,13 +77,22 @@ class NetlinkSocket final {
   /// never waits. Data messages that come (NLM_F_ECHO, a get) go to `sink`. Source: netlink(7),
   /// Documentation/userspace-api/netlink.
   Result<> transact(NetlinkBatch& batch, const NetlinkSink& sink = {});
+  /// For a request in which the kernel blocks long: send() on one thread while another one read()s what comes
+  /// meanwhile.
+  Result<> send(NetlinkBatch& batch);
+  /// Also receive what the kernel tells everybody (RTNLGRP_LINK, ...).
+  Result<> join_group(int group);
+  /// Waits for one datagram and shows its messages: the type; for an answer to message `index` of the only batch sent
+  /// so far its errno (0 success), else -1; the payload. False when none came in time. kExhausted when messages were
+  /// lost.
+  using Visit = std::function<void(std::uint16_t type, std::size_t index, int errno_value, std::span<const std::byte>)>;
+  Result<bool> read(std::chrono::milliseconds timeout, const Visit& visit);
   /// One request with NLM_F_DUMP; each entry goes to `sink`. A dump that the kernel marks as interrupted is
   /// kUnavailable.
   Result<> dump(NetlinkBatch& request, const NetlinkSink& sink);
 
  private:
   explicit NetlinkSocket(UniqueFd fd) : fd_(std::move(fd)) {}
-  Result<> send(NetlinkBatch& batch);
   Result<std::size_t> receive();
 
   UniqueFd fd_;
