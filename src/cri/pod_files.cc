@@ -1,0 +1,85 @@
+#include "cri/pod_files.h"
+
+#include "spec/json_text.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::uint64_t kShmBytes = 64U << 20;
+
+bool one_word(std::string_view text) {
+  if (text.empty()) return false;
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) <= ' ' || c == 0x7f) return false;
+  }
+  return true;
+}
+
+Result<> append_words(std::string& line, const google::protobuf::RepeatedPtrField<std::string>& words, const char* what) {
+  for (const auto& word : words) {
+    if (!one_word(word)) return fail(Code::kInvalid, std::string("dns_config: ") + what + " \"" + word + "\" is no word");
+    line.append(" ").append(word);
+  }
+  line.push_back('\n');
+  return {};
+}
+
+}  // namespace
+
+std::string sandbox_json(const SandboxRecord& record, std::uint64_t log_max_line_bytes) {
+  const auto& linux_config = record.config.linux();
+  const bool node_ipc = linux_config.security_context().namespace_options().ipc() == pb::NODE;
+  spec::JsonWriter json;
+  json.begin_object();
+  json.key("version").number(1);
+  json.key("sandbox_id").string(record.id);
+  json.key("hostname").string(record.host_network ? std::string_view() : std::string_view(record.config.hostname()));
+  json.key("ipc").string(node_ipc ? "node" : "pod");
+  json.key("uts").string(record.host_network ? "node" : "pod");
+  json.key("shm_size_bytes").unsigned_number(node_ipc ? 0 : kShmBytes);
+  json.key("sysctls").begin_object();
+  for (const auto& [name, value] : linux_config.sysctls()) json.key(name).string(value);
+  json.end_object();
+  json.key("cgroup_parent").string(record.cgroup_parent);
+  json.key("log_max_line_bytes").unsigned_number(log_max_line_bytes);
+  json.end_object();
+  return json.take();
+}
+
+Result<std::string> resolv_conf(const pb::DNSConfig& dns) {
+  std::string text;
+  if (dns.searches_size() > 0) {
+    text += "search";
+    BERTH_TRY(append_words(text, dns.searches(), "search domain"), "resolv.conf");
+  }
+  for (const auto& server : dns.servers()) {
+    if (!one_word(server)) return fail(Code::kInvalid, "dns_config: server \"" + server + "\" is no word");
+    text.append("nameserver ").append(server).append("\n");
+  }
+  if (dns.options_size() > 0) {
+    text += "options";
+    BERTH_TRY(append_words(text, dns.options(), "option"), "resolv.conf");
+  }
+  return text;
+}
+
+std::string hosts_file(const std::string& hostname, const std::vector<std::string>& ips) {
+  std::string text =
+      "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+      "fe00::\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+  if (!one_word(hostname)) return text;
+  for (const auto& ip : ips) text.append(ip).append("\t").append(hostname).append("\n");
+  return text;
+}
+
+std::string pod_dir(const std::string& state_dir, const std::string& sandbox_id) {
+  return state_dir + "/pods/" + sandbox_id;
+}
+
+std::string container_dir(const std::string& state_dir, const std::string& sandbox_id,
+                          const std::string& container_id) {
+  return pod_dir(state_dir, sandbox_id) + "/containers/" + container_id;
+}
+
+}  // namespace berth::cri

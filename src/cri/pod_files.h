@@ -1,0 +1,25 @@
+#pragma once
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cri/records.h"
+
+/// The text of the files in a pod's folder. Pure functions; sandbox_run.cc writes them.
+namespace berth::cri {
+
+/// sandbox.json, what the shim reads at its start (docs/shim.md).
+[[nodiscard]] std::string sandbox_json(const SandboxRecord& record, std::uint64_t log_max_line_bytes);
+
+/// resolv.conf of `dns`. Values that would break out of their line are refused: kInvalid.
+[[nodiscard]] Result<std::string> resolv_conf(const pb::DNSConfig& dns);
+
+/// /etc/hosts with the usual local names and `hostname` at each of `ips`.
+[[nodiscard]] std::string hosts_file(const std::string& hostname, const std::vector<std::string>& ips);
+
+/// The folder of a pod and of a container in it.
+[[nodiscard]] std::string pod_dir(const std::string& state_dir, const std::string& sandbox_id);
+[[nodiscard]] std::string container_dir(const std::string& state_dir, const std::string& sandbox_id,
+                                        const std::string& container_id);
+
+}  // namespace berth::cri

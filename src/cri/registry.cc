@@ -1,0 +1,163 @@
+#include "cri/registry.h"
+
+namespace berth::cri {
+
+namespace {
+
+template <class Map>
+auto lookup(const Map& map, std::string_view id) -> typename Map::mapped_type {
+  const auto found = map.find(id);
+  return found == map.end() ? nullptr : found->second;
+}
+
+template <class Map>
+Result<typename Map::mapped_type> lookup_prefix(const Map& map, std::string_view id, std::string_view what) {
+  if (id.empty()) return fail(Code::kInvalid, "empty " + std::string(what) + " id");
+  auto found = map.lower_bound(id);
+  if (found == map.end() || !found->first.starts_with(id)) {
+    return fail(Code::kNotFound, "no " + std::string(what) + " " + std::string(id));
+  }
+  if (found->first.size() == id.size()) return found->second;
+  const auto next = std::next(found);
+  if (next != map.end() && next->first.starts_with(id)) {
+    return fail(Code::kInvalid, "more than one " + std::string(what) + " begins with " + std::string(id));
+  }
+  return found->second;
+}
+
+template <class Map>
+auto values(const Map& map) -> std::vector<typename Map::mapped_type> {
+  std::vector<typename Map::mapped_type> all;
+  all.reserve(map.size());
+  for (const auto& [id, record] : map) all.push_back(record);
+  return all;
+}
+
+}  // namespace
+
+SandboxPtr Registry::sandbox(std::string_view id) const {
+  MutexLock lock(mutex_);
+  return lookup(sandboxes_, id);
+}
+
+ContainerPtr Registry::container(std::string_view id) const {
+  MutexLock lock(mutex_);
+  return lookup(containers_, id);
+}
+
+Result<SandboxPtr> Registry::find_sandbox(std::string_view id) const {
+  MutexLock lock(mutex_);
+  return lookup_prefix(sandboxes_, id, "sandbox");
+}
+
+Result<ContainerPtr> Registry::find_container(std::string_view id) const {
+  MutexLock lock(mutex_);
+  return lookup_prefix(containers_, id, "container");
+}
+
+std::vector<SandboxPtr> Registry::sandboxes() const {
+  MutexLock lock(mutex_);
+  return values(sandboxes_);
+}
+
+std::vector<ContainerPtr> Registry::containers() const {
+  MutexLock lock(mutex_);
+  return values(containers_);
+}
+
+std::vector<ContainerPtr> Registry::containers_of(std::string_view sandbox_id) const {
+  MutexLock lock(mutex_);
+  std::vector<ContainerPtr> all;
+  for (const auto& [id, record] : containers_) {
+    if (record->sandbox_id == sandbox_id) all.push_back(record);
+  }
+  return all;
+}
+
+bool Registry::wait_container(std::string_view id, SteadyTime deadline,
+                              const std::function<bool(const ContainerRecord*)>& ready) const {
+  MutexLock lock(mutex_);
+  for (;;) {
+    if (ready(lookup(containers_, id).get())) return true;
+    if (deadline == SteadyTime::max()) {
+      changed_.wait(lock);
+    } else if (changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
+      return ready(lookup(containers_, id).get());
+    }
+  }
+}
+
+template <class Record>
+Result<> Registry::publish(Record record, std::map<std::string, std::shared_ptr<const Record>, std::less<>>& map) {
+  BERTH_TRY(db_.put(record), "store the record of " + record.id);
+  auto shared = std::make_shared<const Record>(std::move(record));
+  MutexLock lock(mutex_);
+  map[shared->id] = shared;
+  changed_.notify_all();
+  return {};
+}
+
+Result<> Registry::add(SandboxRecord record) {
+  MutexLock write(write_mutex_);
+  return publish(std::move(record), sandboxes_);
+}
+
+Result<> Registry::add(ContainerRecord record) {
+  MutexLock write(write_mutex_);
+  return publish(std::move(record), containers_);
+}
+
+Result<SandboxPtr> Registry::update_sandbox(const std::string& id, const std::function<bool(SandboxRecord&)>& change) {
+  MutexLock write(write_mutex_);
+  const auto old = sandbox(id);
+  if (!old) return fail(Code::kNotFound, "no sandbox " + id);
+  SandboxRecord record = *old;
+  if (!change(record)) return old;
+  BERTH_TRY(publish(std::move(record), sandboxes_), "change sandbox " + id);
+  return sandbox(id);
+}
+
+Result<ContainerPtr> Registry::update_container(const std::string& id,
+                                                const std::function<bool(ContainerRecord&)>& change) {
+  MutexLock write(write_mutex_);
+  const auto old = container(id);
+  if (!old) return fail(Code::kNotFound, "no container " + id);
+  ContainerRecord record = *old;
+  if (!change(record)) return old;
+  BERTH_TRY(publish(std::move(record), containers_), "change container " + id);
+  return container(id);
+}
+
+Result<> Registry::erase_sandbox(const std::string& id) {
+  MutexLock write(write_mutex_);
+  BERTH_TRY(db_.erase_sandbox(id), "forget sandbox " + id);
+  MutexLock lock(mutex_);
+  sandboxes_.erase(id);
+  return {};
+}
+
+Result<> Registry::erase_container(const std::string& id) {
+  MutexLock write(write_mutex_);
+  BERTH_TRY(db_.erase_container(id), "forget container " + id);
+  MutexLock lock(mutex_);
+  containers_.erase(id);
+  changed_.notify_all();
+  return {};
+}
+
+Result<std::vector<std::string>> Registry::load() {
+  MutexLock write(write_mutex_);
+  BERTH_ASSIGN(auto content, db_.load(), "read the state database");
+  MutexLock lock(mutex_);
+  for (auto& record : content.sandboxes) {
+    auto shared = std::make_shared<const SandboxRecord>(std::move(record));
+    sandboxes_[shared->id] = std::move(shared);
+  }
+  for (auto& record : content.containers) {
+    auto shared = std::make_shared<const ContainerRecord>(std::move(record));
+    containers_[shared->id] = std::move(shared);
+  }
+  return std::move(content.unreadable);
+}
+
+}  // namespace berth::cri

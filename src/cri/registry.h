@@ -1,0 +1,66 @@
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "cri/records.h"
+#include "cri/state_db.h"
+
+namespace berth::cri {
+
+/// All records in memory, and the one way to change them: database first, then the copy that readers see. Readers take a
+/// lock that nobody holds over anything slow. Thread-safe.
+class Registry final {
+ public:
+  explicit Registry(StateDb& db) : db_(db) {}
+
+  // ---- reading: from memory ----
+  [[nodiscard]] SandboxPtr sandbox(std::string_view id) const BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] ContainerPtr container(std::string_view id) const BERTH_EXCLUDES(mutex_);
+  /// By id or an unambiguous beginning of one. Errors: kNotFound; kInvalid empty or ambiguous.
+  [[nodiscard]] Result<SandboxPtr> find_sandbox(std::string_view id) const BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] Result<ContainerPtr> find_container(std::string_view id) const BERTH_EXCLUDES(mutex_);
+  /// Sorted by id.
+  [[nodiscard]] std::vector<SandboxPtr> sandboxes() const BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<ContainerPtr> containers() const BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] std::vector<ContainerPtr> containers_of(std::string_view sandbox_id) const BERTH_EXCLUDES(mutex_);
+
+  /// Waits until `ready` holds of the container (absent: nullptr). False at the deadline.
+  bool wait_container(std::string_view id, SteadyTime deadline,
+                      const std::function<bool(const ContainerRecord*)>& ready) const BERTH_EXCLUDES(mutex_);
+
+  // ---- writing: durable when it returns ----
+  Result<> add(SandboxRecord record) BERTH_EXCLUDES(write_mutex_, mutex_);
+  Result<> add(ContainerRecord record) BERTH_EXCLUDES(write_mutex_, mutex_);
+  /// Applies `change` to a copy of the record and stores it. `change` answers false to leave everything as it is.
+  /// Answers the record in force afterwards. Errors: kNotFound; of the database.
+  Result<SandboxPtr> update_sandbox(const std::string& id, const std::function<bool(SandboxRecord&)>& change)
+      BERTH_EXCLUDES(write_mutex_, mutex_);
+  Result<ContainerPtr> update_container(const std::string& id, const std::function<bool(ContainerRecord&)>& change)
+      BERTH_EXCLUDES(write_mutex_, mutex_);
+  /// Absent is success.
+  Result<> erase_sandbox(const std::string& id) BERTH_EXCLUDES(write_mutex_, mutex_);
+  Result<> erase_container(const std::string& id) BERTH_EXCLUDES(write_mutex_, mutex_);
+  /// At start: what is in the database. Answers one message for each record that cannot be read.
+  Result<std::vector<std::string>> load() BERTH_EXCLUDES(write_mutex_, mutex_);
+
+ private:
+  template <class Record>
+  Result<> publish(Record record, std::map<std::string, std::shared_ptr<const Record>, std::less<>>& map)
+      BERTH_REQUIRES(write_mutex_) BERTH_EXCLUDES(mutex_);
+
+  StateDb& db_;
+  Mutex write_mutex_;  // taken before mutex_; held over a database write
+  mutable Mutex mutex_;
+  mutable std::condition_variable_any changed_;
+  std::map<std::string, SandboxPtr, std::less<>> sandboxes_ BERTH_GUARDED_BY(mutex_);
+  std::map<std::string, ContainerPtr, std::less<>> containers_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::cri

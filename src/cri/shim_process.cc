@@ -1,0 +1,132 @@
+#include "cri/shim_process.h"
+
+#include <fcntl.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "os/file.h"
+#include "os/netns.h"
+#include "os/pidfd.h"
+
+namespace berth::cri {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::size_t kMaxReadyLine = 4096;
+constexpr std::size_t kMaxShimLog = 64U << 10;
+constexpr milliseconds kDeleteTimeout{30'000};
+
+/// Reads up to the newline that says "ready"; false when the pipe ends before it.
+Result<bool> read_ready(int fd, SteadyTime deadline) {
+  std::string line;
+  std::array<char, 512> buffer{};
+  while (line.size() < kMaxReadyLine) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now());
+    BERTH_ASSIGN(const bool readable, os::wait_readable(fd, left), "wait for the shim");
+    if (!readable) return fail(Code::kTimeout, "the shim did not become ready in time");
+    const auto count = ::read(fd, buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return fail_errno(errno, "read from the shim");
+    if (count == 0) return false;
+    line.append(buffer.data(), static_cast<std::size_t>(count));
+    if (line.find('\n') != std::string::npos) return true;
+  }
+  return fail(Code::kInternal, "the shim's first line is longer than 4096 bytes");
+}
+
+/// The last line that a dead shim wrote, for the error text.
+std::string last_words(const std::string& log_path) {
+  const auto text = os::read_file(log_path, kMaxShimLog);
+  if (!text) return "it left no message";
+  const auto lines = split(trim(*text), '\n');
+  const auto line = trim(lines.back());
+  return line.empty() ? "it left no message" : std::string(line);
+}
+
+os::SpawnOptions shim_command(const std::string& shim_path, const std::string& pod_dir, const std::string& sandbox_id,
+                              const char* action) {
+  os::SpawnOptions spawn;
+  spawn.argv = {shim_path, "-namespace", "k8s.io", "-id", sandbox_id, action};
+  spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
+  spawn.cwd = pod_dir;
+  spawn.new_session = true;
+  return spawn;
+}
+
+}  // namespace
+
+std::string shim_socket(const std::string& pod_dir) { return pod_dir + "/shim.sock"; }
+
+Result<os::Child> start_shim(const ShimStart& start) {
+  const std::string log_path = start.pod_dir + "/shim.log";
+  BERTH_ASSIGN(const auto log, os::open_file(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600), "shim log");
+  BERTH_ASSIGN(auto pipe, os::make_pipe(), "shim ready pipe");
+  auto spawn = shim_command(start.shim_path, start.pod_dir, start.sandbox_id, "serve");
+  spawn.fds = {{pipe.write.get(), 1}, {log.get(), 2}};
+  os::Child child;
+  const auto run = [&]() -> Result<> {
+    BERTH_ASSIGN(child, os::spawn(spawn), "shim");
+    return {};
+  };
+  BERTH_TRY(start.netns_fd >= 0 ? os::run_in_netns(start.netns_fd, run) : run(), "start the shim");
+  pipe.write.reset();
+  const auto ready = read_ready(pipe.read.get(), std::chrono::steady_clock::now() + start.timeout);
+  if (ready && *ready) return child;
+  auto ended = end_process(child.pidfd.get(), milliseconds(5000));
+  if (!ended) log_warn("a shim that did not start cannot be killed", {{"pid", child.pid}, {"err", ended.error().text()}});
+  if (!ready) return fail(ready.error());
+  return fail(Code::kInternal, "the shim ended before it was ready: " + last_words(log_path));
+}
+
+Result<> end_process(int pidfd, milliseconds timeout) {
+  if (auto sent = os::pidfd_signal(pidfd, SIGKILL); !sent && sent.error().code() != Code::kNotFound) {
+    return fail(std::move(sent).error());
+  }
+  BERTH_ASSIGN(const bool ended, os::wait_readable(pidfd, timeout), "wait for the process");
+  if (!ended) return fail(Code::kTimeout, "the process does not end after SIGKILL");
+  auto reaped = os::reap(pidfd);
+  ignore(reaped, "a process that is not our child is reaped by its parent");
+  return {};
+}
+
+Result<> clean_after_shim(const std::string& shim_path, const std::string& pod_dir, const std::string& sandbox_id) {
+  os::RunOptions run;
+  run.spawn = shim_command(shim_path, pod_dir, sandbox_id, "delete");
+  run.spawn.new_session = false;
+  run.timeout = kDeleteTimeout;
+  BERTH_ASSIGN(const auto output, os::run(std::move(run)), "clean up after the shim");
+  if (output.exit_code == 0) return {};
+  return fail(Code::kInternal, "clean up after the shim: exit code " + std::to_string(output.exit_code) + ": " +
+                                   std::string(trim(output.err)));
+}
+
+Result<unsigned> kill_unrecorded_shims(const std::string& shim_path, const std::string& sandbox_id) {
+  BERTH_ASSIGN(const auto names, os::list_dir("/proc"), "look for shims");
+  std::string wanted = shim_path;
+  wanted.push_back('\0');
+  std::string id_argument = "-id";
+  id_argument.push_back('\0');
+  id_argument.append(sandbox_id).push_back('\0');
+  unsigned killed = 0;
+  for (const auto& name : names) {
+    const auto pid = parse_number<pid_t>(name);
+    if (!pid) continue;
+    // The descriptor first, then the look: the process that is looked at is the one that is killed.
+    const auto pidfd = os::open_pidfd(*pid);
+    if (!pidfd) continue;
+    const auto command = os::read_file("/proc/" + name + "/cmdline", kMaxShimLog);
+    if (!command || !command->starts_with(wanted) || command->find(id_argument) == std::string::npos) continue;
+    BERTH_TRY(end_process(pidfd->get(), milliseconds(5000)), "end shim " + name);
+    ++killed;
+  }
+  return killed;
+}
+
+}  // namespace berth::cri
