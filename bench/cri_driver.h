@@ -1,0 +1,62 @@
+#pragma once
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "cri/runtime/v1/api.grpc.pb.h"
+
+namespace berth::bench {
+
+namespace pb = ::runtime::v1;
+using Micros = std::chrono::microseconds;
+
+/// One CRI server under measurement.
+struct Peer {
+  std::string name;
+  std::string socket;
+  /// The cgroup below which the daemon and all its pods run, for CPU time; its cpuacct.usage is read.
+  std::string cgroup;
+};
+
+/// How long the steps of one pod took, as the client saw them.
+struct PodTimes {
+  Micros run{};
+  Micros create{};
+  Micros start{};
+  Micros up{};
+  Micros down{};  ///< StopContainer without grace, RemoveContainer, StopPodSandbox, RemovePodSandbox
+};
+
+struct Pod {
+  std::string sandbox_id;
+  std::string container_id;
+};
+
+/// Drives one CRI server the way a kubelet does: the same requests to every peer.
+class Driver {
+ public:
+  Driver(Peer peer, std::string image);
+
+  [[nodiscard]] const Peer& peer() const { return peer_; }
+  Result<> pull();
+  /// Starts a pod with one container running `sleep`. `index` makes its name unique.
+  Result<Pod> up(int index, PodTimes& times);
+  Result<> down(const Pod& pod, PodTimes& times);
+  /// The median-worthy time of one ExecSync of /bin/true in `pod`.
+  Result<Micros> exec(const Pod& pod);
+  /// CPU time of the daemon, its shims and its pods so far, in nanoseconds.
+  [[nodiscard]] Result<std::uint64_t> cpu_ns() const;
+
+ private:
+  template <class Request, class Reply>
+  Result<Reply> call(grpc::Status (pb::RuntimeService::Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
+                     const Request& request, const char* what);
+
+  Peer peer_;
+  std::string image_;
+  std::unique_ptr<pb::RuntimeService::Stub> runtime_;
+  std::unique_ptr<pb::ImageService::Stub> images_;
+};
+
+}  // namespace berth::bench
