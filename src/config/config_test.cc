@@ -216,6 +216,18 @@ TEST(Toml, SyntaxFaultsNameTheLine) {
   EXPECT_TRUE(error_of("root = \"/r\"\nstate = \n").starts_with("c.toml:2: ")) << error_of("root = \"/r\"\nstate = \n");
   EXPECT_TRUE(error_of("root = \"/r\"\n\nroot = \"/s\"\n").starts_with("c.toml:3: "));
   EXPECT_TRUE(error_of("root = \"\xff\"").starts_with("c.toml:1: "));
+  EXPECT_TRUE(error_of("[~x]").starts_with("c.toml:1: "));
+  EXPECT_TRUE(error_of("mtu = 1mtu = 1.5").starts_with("c.toml:1: "));
+}
+
+TEST(Toml, CharactersBeyondAsciiAreTakenInQuotesAndRefusedElsewhere) {
+  EXPECT_TRUE(error_of("\nroot = \"\"\u038e").starts_with("c.toml:2: "));
+  EXPECT_TRUE(error_of("root =1\"\u038e").starts_with("c.toml:1: "));
+  EXPECT_TRUE(error_of("\u038e = 1").starts_with("c.toml:1: "));
+  EXPECT_EQ(error_of("root = \"/\u038e\" # \u038e\nstate = '/\u038e'"), "");
+  EXPECT_EQ(error_of("\xEF\xBB\xBFroot = \"/r\""), "");
+  EXPECT_EQ(loaded("root = \"\"\"/a\\\n  \u038e\"\"\"").root, "/a\u038e");
+  EXPECT_EQ(loaded("root = \"\"\"/a\\\"b\\\\\"\"\"").root, "/a\"b\\");
 }
 
 TEST(Toml, NestingIsBounded) {
