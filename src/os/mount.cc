@@ -159,12 +159,6 @@ Result<> pivot_into(int root_fd) {
   return {};
 }
 
-Result<> move_root_into(int root_fd) {
-  if (::fchdir(root_fd) != 0) return fail_errno(errno, "fchdir to the new root");
-  if (::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return fail_errno(errno, "move the new root over /");
-  return chroot_into(root_fd);
-}
-
 Result<> chroot_into(int root_fd) {
   if (::fchdir(root_fd) != 0) return fail_errno(errno, "fchdir to the new root");
   if (::chroot(".") != 0) return fail_errno(errno, "chroot");

@@ -50,13 +50,10 @@ Result<> detach_mount(const std::string& path);
 /// Makes the mount `root_fd`, which is attached in the caller's mount namespace, its root, with "/" as the working folder,
 /// and detaches the old root with everything on it. Source: pivot_root(2), the variant pivot_root(".", ".").
 Result<> pivot_into(int root_fd);
-/// For root file systems that cannot be pivoted away from (initramfs): chroot(2) into `root_fd`, after everything else has
-/// been detached from the caller's mount namespace.
-Result<> move_root_into(int root_fd);
 /// fchdir(2), chroot("."), chdir("/").
 Result<> chroot_into(int root_fd);
 
-/// "MS_BIND|MS_REC"-like text of MOUNT_ATTR_* bits, for messages.
+/// "ro,nosuid"-like text of MOUNT_ATTR_* bits, for messages.
 [[nodiscard]] std::string mount_attr_text(std::uint64_t attributes);
 
 }  // namespace berth::os

@@ -22,4 +22,7 @@ Result<> unshare_namespaces(int clone_flags);
 Result<> set_hostname(std::string_view name);
 Result<> set_domainname(std::string_view name);
 
+/// Sets the loopback interface of the caller's network namespace up.
+Result<> set_loopback_up();
+
 }  // namespace berth::os

@@ -1,0 +1,361 @@
+#include "engine/process/cgroup.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <ctime>
+
+#include "base/strings.h"
+#include "os/file.h"
+
+namespace berth::engine::process {
+
+namespace {
+
+constexpr std::size_t kFileLimit = 16U << 20;  // cgroup.procs of a pid-max cgroup is 32 MiB at worst; ours are small
+constexpr int kFreezePolls = 2000;             // of a millisecond
+constexpr int kRemoveTries = 500;
+constexpr int kKillRounds = 100;
+
+/// No file tells when a v1 cgroup became empty or frozen, so this is asked again after a millisecond.
+void pause_a_millisecond() {
+  timespec span{0, 1'000'000};
+  ::nanosleep(&span, nullptr);
+}
+
+/// Without "//", "." and trailing slashes; refuses "..".
+Result<std::string> clean_path(const std::string& path) {
+  std::string clean;
+  for (const auto part : split(path, '/')) {
+    if (part.empty() || part == ".") continue;
+    if (part == "..") return fail(Code::kInvalid, "linux.cgroupsPath: \"..\" in \"" + path + "\"");
+    clean.append("/").append(part);
+  }
+  return clean.empty() ? std::string("/") : clean;
+}
+
+std::string relative(const std::string& path) { return path == "/" ? std::string(".") : path.substr(1); }
+
+void parse_pids(std::string_view text, std::vector<pid_t>& out) {
+  for (const auto line : split(text, '\n')) {
+    if (const auto pid = parse_number<pid_t>(line); pid && *pid > 0) out.push_back(*pid);
+  }
+}
+
+Result<> collect_pids(int root_fd, const std::string& path, std::vector<pid_t>& out) {
+  auto text = os::read_file_at(root_fd, relative(path) + "/cgroup.procs", kFileLimit);
+  if (!text) {
+    if (text.error().code() == Code::kNotFound || text.error().errno_value() == ENODEV) return {};
+    return fail(std::move(text).error().in("cgroup " + path));
+  }
+  parse_pids(*text, out);
+  BERTH_ASSIGN(const auto children, os::child_cgroups(root_fd, path), "cgroup " + path);
+  for (const auto& child : children) BERTH_TRY(collect_pids(root_fd, path + "/" + child, out), "cgroup");
+  return {};
+}
+
+}  // namespace
+
+Result<> CgroupEntry::enter() const {
+  for (const auto& tasks : v1_tasks) {
+    if (::write(tasks.get(), "0", 1) != 1) return fail_errno(errno, "join the cgroup");
+  }
+  return {};
+}
+
+Result<Cgroup> Cgroup::locate(const os::CgroupLayout& layout, const std::string& spec_path, const std::string& id) {
+  const bool looks_systemd = std::ranges::count(spec_path, ':') == 2 && !spec_path.starts_with('/');
+  if (looks_systemd) {
+    return fail(Code::kUnsupported, "linux.cgroupsPath \"" + spec_path + "\" is for the systemd cgroup driver, which is not built");
+  }
+  Cgroup cgroup;
+  cgroup.layout_ = &layout;
+  if (layout.hierarchies.empty()) return cgroup;
+  if (spec_path.starts_with('/')) {
+    BERTH_ASSIGN(const std::string path, clean_path(spec_path), "cgroup");
+    if (path == "/") return fail(Code::kInvalid, "linux.cgroupsPath must not be the root cgroup");
+    cgroup.paths_.assign(layout.hierarchies.size(), path);
+    return cgroup;
+  }
+  BERTH_ASSIGN(auto own, os::own_cgroups(layout), "cgroup");
+  for (auto& path : own) {
+    // Under v2 our own cgroup holds processes and so cannot hand controllers down: go beside it.
+    if (layout.v2) path = path.substr(0, path.rfind('/'));
+    BERTH_ASSIGN(path, clean_path(path + "/" + (spec_path.empty() ? id : spec_path)), "cgroup");
+  }
+  cgroup.paths_ = std::move(own);
+  return cgroup;
+}
+
+Result<Cgroup> Cgroup::from_saved(const os::CgroupLayout& layout, const std::string& text) {
+  Cgroup cgroup;
+  cgroup.layout_ = &layout;
+  if (text.empty()) return cgroup;
+  if (text.starts_with('/')) {
+    cgroup.paths_.assign(layout.hierarchies.size(), text);
+    return cgroup;
+  }
+  // A hierarchy that was mounted since has no line and no cgroup of ours: "" is skipped everywhere.
+  cgroup.paths_.assign(layout.hierarchies.size(), "");
+  for (const auto line : split(text, '\n')) {
+    const std::size_t colon = line.rfind(":/");
+    if (colon == std::string_view::npos) return fail(Code::kCorrupt, "saved cgroup path \"" + text + "\"");
+    for (std::size_t i = 0; i < layout.hierarchies.size(); ++i) {
+      if (layout.hierarchies[i].name == line.substr(0, colon)) cgroup.paths_[i] = line.substr(colon + 1);
+    }
+  }
+  return cgroup;
+}
+
+std::string Cgroup::saved() const {
+  if (paths_.empty()) return {};
+  if (std::ranges::all_of(paths_, [this](const auto& path) { return path == paths_.front(); })) return paths_.front();
+  std::string text;
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (paths_[i].empty()) continue;
+    if (!text.empty()) text.push_back('\n');
+    text.append(layout_->hierarchies[i].name).append(":").append(paths_[i]);
+  }
+  return text;
+}
+
+Result<UniqueFd> Cgroup::open_index(std::size_t index) const {
+  return os::open_at(layout_->hierarchies[index].root.get(), relative(paths_[index]), O_PATH | O_DIRECTORY);
+}
+
+Result<UniqueFd> Cgroup::open_dir(std::string_view controller) const {
+  if (layout_ == nullptr || paths_.empty()) return UniqueFd();
+  const auto* const hierarchy = layout_->find(controller);
+  if (hierarchy == nullptr) return UniqueFd();
+  const auto index = static_cast<std::size_t>(hierarchy - layout_->hierarchies.data());
+  if (paths_[index].empty()) return UniqueFd();
+  return open_index(index);
+}
+
+Result<> Cgroup::create() const {
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    const auto& hierarchy = layout_->hierarchies[i];
+    BERTH_ASSIGN(const bool made, os::make_cgroup(hierarchy.root.get(), paths_[i]), "cgroup " + hierarchy.name);
+    if (!made) {
+      std::vector<pid_t> present;
+      BERTH_TRY(collect_pids(hierarchy.root.get(), paths_[i], present), hierarchy.name);
+      if (!present.empty()) {
+        return fail(Code::kExists, "container's cgroup " + hierarchy.name + paths_[i] + " is not empty: " +
+                                       std::to_string(present.size()) + " process(es) found");
+      }
+    }
+    const auto& controllers = hierarchy.controllers;
+    if (std::ranges::find(controllers, "cpuset") != controllers.end()) BERTH_TRY(init_cpuset(i), "cgroup cpuset");
+  }
+  if (v2() && !paths_.empty()) BERTH_TRY(enable_controllers(), "cgroup");
+  return {};
+}
+
+/// A new v1 cpuset is empty and nobody may enter it: every level without a value gets its parent's.
+Result<> Cgroup::init_cpuset(std::size_t index) const {
+  const int root = layout_->hierarchies[index].root.get();
+  for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
+    const std::string leaf = relative(paths_[index]);
+    std::size_t end = leaf.find('/');
+    std::string parent_value;
+    for (std::string level = leaf.substr(0, end);; level = leaf.substr(0, end)) {
+      BERTH_ASSIGN(std::string value, os::read_file_at(root, level + "/" + file, kFileLimit), "cpuset");
+      value = std::string(trim(value));
+      if (value.empty()) {
+        if (parent_value.empty()) {
+          BERTH_ASSIGN(parent_value, os::read_file_at(root, file, kFileLimit), "cpuset");
+          parent_value = std::string(trim(parent_value));
+        }
+        BERTH_TRY(os::write_existing_at(root, level + "/" + file, parent_value), "cpuset " + level);
+      } else {
+        parent_value = value;
+      }
+      if (level.size() == leaf.size()) break;
+      end = leaf.find('/', level.size() + 1);
+    }
+  }
+  return {};
+}
+
+Result<> Cgroup::enable_controllers() const {
+  const int root = layout_->hierarchies.front().root.get();
+  BERTH_ASSIGN(const std::string text, os::read_file_at(root, "cgroup.controllers", kFileLimit), "controllers");
+  std::string enable;
+  for (const auto name : split(trim(text), ' ')) {
+    if (!name.empty()) enable.append(enable.empty() ? "+" : " +").append(name);
+  }
+  if (enable.empty()) return {};
+  const std::string leaf = relative(paths_.front());
+  for (std::size_t at = 0; at != std::string::npos;) {
+    const std::string level = at == 0 ? "." : leaf.substr(0, at);
+    // One that refuses (threaded, busy) must not keep the others off; what is then missing shows when it is written.
+    if (!os::write_existing_at(root, level + "/cgroup.subtree_control", enable)) {
+      for (const auto name : split(enable, ' ')) {
+        ignore(os::write_existing_at(root, level + "/cgroup.subtree_control", name), "a limit that needs it will say so");
+      }
+    }
+    at = leaf.find('/', at == 0 ? 0 : at + 1);
+  }
+  return {};
+}
+
+Result<> Cgroup::write_one(const CgroupWrite& write) const {
+  auto dir = open_dir(write.controller);
+  if (!dir) return fail(std::move(dir).error().in("cgroup " + write.controller));
+  if (!dir->valid()) {
+    if (write.optional) return {};
+    return fail(Code::kUnsupported, "cgroup controller " + write.controller + " is not available (for " + write.file + ")");
+  }
+  auto done = os::write_existing_at(dir->get(), write.file, write.value);
+  if (done || (write.optional && done.error().code() == Code::kNotFound)) return {};
+  Error error = std::move(done).error();
+  if (error.code() == Code::kNotFound) error = std::move(error).as(Code::kUnsupported);
+  if (error.errno_value() == EINVAL || error.errno_value() == ERANGE) error = std::move(error).as(Code::kInvalid);
+  return fail(std::move(error).in("set " + write.file + " to \"" + write.value + "\""));
+}
+
+Result<> Cgroup::apply(const CgroupPlan& plan) const {
+  // Two limits can bind each other (memory and memory+swap, quota and period): on an update, which one has to go first
+  // depends on the old values. What is refused as invalid is tried once more after the rest.
+  std::vector<const CgroupWrite*> again;
+  for (const auto& write : plan) {
+    const auto done = write_one(write);
+    if (done) continue;
+    const int e = done.error().errno_value();
+    if (e != EINVAL && e != EBUSY) return done;
+    again.push_back(&write);
+  }
+  for (const auto* write : again) BERTH_TRY(write_one(*write), "second try");
+  return {};
+}
+
+Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
+  CgroupEntry entry;
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (paths_[i].empty()) continue;
+    const int root = layout_->hierarchies[i].root.get();
+    std::string path = paths_[i];
+    if (!sub.empty()) {
+      BERTH_ASSIGN(const std::string below, clean_path(sub), "sub-cgroup");
+      path += below;
+      BERTH_ASSIGN(const bool made, os::make_cgroup(root, path), "sub-cgroup");
+      if (made && layout_->hierarchies[i].name.find("cpuset") != std::string::npos) {
+        Cgroup inner = *this;
+        inner.paths_[i] = path;
+        BERTH_TRY(inner.init_cpuset(i), "sub-cgroup");
+      }
+    }
+    if (layout_->v2) {
+      BERTH_ASSIGN(entry.v2_dir, os::open_at(root, relative(path), O_RDONLY | O_DIRECTORY), "cgroup");
+    } else {
+      BERTH_ASSIGN(UniqueFd tasks, os::open_at(root, relative(path) + "/tasks", O_WRONLY), "cgroup");
+      entry.v1_tasks.push_back(std::move(tasks));
+    }
+  }
+  return entry;
+}
+
+Result<std::vector<pid_t>> Cgroup::pids() const {
+  std::vector<pid_t> pids;
+  // All hierarchies hold the same processes, unless something inside moved some: the first that we have will do.
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (paths_[i].empty()) continue;
+    BERTH_TRY(collect_pids(layout_->hierarchies[i].root.get(), paths_[i], pids), "processes");
+    break;
+  }
+  std::ranges::sort(pids);
+  pids.erase(std::ranges::unique(pids).begin(), pids.end());
+  return pids;
+}
+
+Result<bool> Cgroup::frozen() const {
+  BERTH_ASSIGN(const UniqueFd dir, open_dir("freezer"), "freezer");
+  if (!dir) return false;
+  if (!v2()) {
+    BERTH_ASSIGN(const std::string state, os::read_file_at(dir.get(), "freezer.state", kFileLimit), "freezer");
+    return trim(state) != "THAWED";
+  }
+  BERTH_ASSIGN(const std::string state, os::read_file_at(dir.get(), "cgroup.freeze", kFileLimit), "freezer");
+  return trim(state) == "1";
+}
+
+Result<> Cgroup::freeze(bool frozen) const {
+  BERTH_ASSIGN(const UniqueFd dir, open_dir("freezer"), "freezer");
+  if (!dir) return fail(Code::kUnsupported, "no freezer cgroup on this host");
+  const char* const file = v2() ? "cgroup.freeze" : "freezer.state";
+  const char* const value = v2() ? (frozen ? "1" : "0") : (frozen ? "FROZEN" : "THAWED");
+  BERTH_TRY(os::write_existing_at(dir.get(), file, value), frozen ? "freeze" : "thaw");
+  if (!frozen) return {};
+  for (int i = 0; i < kFreezePolls; ++i) {
+    if (v2()) {
+      BERTH_ASSIGN(const std::string events, os::read_file_at(dir.get(), "cgroup.events", kFileLimit), "freeze");
+      if (events.find("frozen 1") != std::string::npos) return {};
+    } else {
+      BERTH_ASSIGN(const std::string state, os::read_file_at(dir.get(), "freezer.state", kFileLimit), "freeze");
+      if (trim(state) == "FROZEN") return {};
+      // A process that was being born is caught by asking again (kernel, freezer-subsystem.rst).
+      BERTH_TRY(os::write_existing_at(dir.get(), file, value), "freeze");
+    }
+    pause_a_millisecond();
+  }
+  ignore(freeze(false), "the time-out is what the caller must hear of");
+  return fail(Code::kTimeout, "the processes do not freeze");
+}
+
+Result<std::size_t> Cgroup::signal_each(int signal) const {
+  BERTH_ASSIGN(const auto targets, pids(), "signal");
+  std::size_t count = 0;
+  for (const pid_t pid : targets) {
+    // Between the listing and now the pid may have ended; only an unreaped child of init's could take its number, in
+    // the same cgroup or not: a window that every runtime on v1 has. v2's SIGKILL goes by cgroup.kill instead.
+    if (::kill(pid, signal) == 0) {
+      ++count;
+    } else if (errno != ESRCH) {
+      return fail_errno(errno, "signal process " + std::to_string(pid));
+    }
+  }
+  return count;
+}
+
+Result<std::size_t> Cgroup::kill_all(int signal) const {
+  if (signal != SIGKILL) return signal_each(signal);
+  if (v2() && !paths_.empty()) {
+    BERTH_ASSIGN(const auto targets, pids(), "kill");
+    auto done = os::write_existing_at(layout_->hierarchies[0].root.get(), relative(paths_[0]) + "/cgroup.kill", "1");
+    if (done) return targets.size();
+    // FALLBACK until kernel 5.14, which brought cgroup.kill: the loop below.
+    if (done.error().code() != Code::kNotFound) return fail(std::move(done).error().in("kill"));
+  }
+  std::size_t total = 0;
+  for (int round = 0; round < kKillRounds; ++round) {
+    BERTH_ASSIGN(const auto targets, pids(), "kill");
+    if (targets.empty()) return total;
+    // Frozen, nobody forks away from under us; the signal is delivered on thawing.
+    const bool held = freeze(true).has_value();
+    const auto count = signal_each(SIGKILL);
+    if (held || frozen().value_or(true)) BERTH_TRY(freeze(false), "thaw after kill");
+    if (!count) return fail(count.error());
+    total = std::max(total, *count);
+    if (held) return total;
+  }
+  return total;
+}
+
+Result<> Cgroup::remove() const {
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (paths_[i].empty()) continue;
+    const auto& hierarchy = layout_->hierarchies[i];
+    Result<> done;
+    for (int attempt = 0; attempt < kRemoveTries; ++attempt) {
+      done = os::remove_cgroup(hierarchy.root.get(), paths_[i]);
+      if (done || done.error().errno_value() != EBUSY) break;
+      pause_a_millisecond();
+    }
+    if (!done) return fail(std::move(done).error().in("remove cgroup " + hierarchy.name + paths_[i]));
+  }
+  return {};
+}
+
+}  // namespace berth::engine::process

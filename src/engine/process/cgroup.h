@@ -1,0 +1,81 @@
+#pragma once
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "engine/engine.h"
+#include "engine/process/cgroup_plan.h"
+#include "os/cgroup.h"
+
+namespace berth::engine::process {
+
+/// How a new process gets into a cgroup: v2 by clone3 (CLONE_INTO_CGROUP), v1 by writing itself into each hierarchy.
+struct CgroupEntry {
+  UniqueFd v2_dir;
+  std::vector<UniqueFd> v1_tasks;  ///< the open `tasks` files
+
+  /// v1: moves the calling process, which must have one thread. After fork, before anything else.
+  /// The `tasks` file with "0" and not cgroup.procs: moving the single calling thread is the one migration for which the
+  /// kernel does not take the lock over all forks and exits, which costs an RCU grace period (15 ms measured with HZ=250)
+  /// and stalls every fork on the host meanwhile. Source: cgroup_procs_write_start() in kernel/cgroup/cgroup.c since 5.16.
+  [[nodiscard]] Result<> enter() const;
+};
+
+/// A container's cgroup: the same or a corresponding path in every mounted hierarchy. Keeps no descriptors of its own;
+/// `layout` is borrowed and must outlive it. All calls block on the kernel alone.
+class Cgroup final {
+ public:
+  Cgroup() = default;
+
+  /// Where a container's cgroup is. `spec_path`: linux.cgroupsPath; absolute from the hierarchy's root, relative from
+  /// the caller's own cgroup, empty means `id` relative. Makes nothing. Errors: kUnsupported "slice:prefix:name".
+  static Result<Cgroup> locate(const os::CgroupLayout& layout, const std::string& spec_path, const std::string& id);
+  /// From saved().
+  static Result<Cgroup> from_saved(const os::CgroupLayout& layout, const std::string& text);
+  /// The path if it is the same in every hierarchy, else lines "hierarchy:path".
+  [[nodiscard]] std::string saved() const;
+
+  /// Makes the folders and, under v2, hands the controllers down to them. kExists when processes are there already.
+  [[nodiscard]] Result<> create() const;
+  /// Performs the writes. A controller or file that is absent is an error unless the write is optional.
+  [[nodiscard]] Result<> apply(const CgroupPlan& plan) const;
+  /// `sub`: a cgroup directly below, made if missing; empty: the container's own.
+  [[nodiscard]] Result<CgroupEntry> entry(const std::string& sub) const;
+
+  /// Every process here and below, unsorted, each once. Empty when the cgroup is gone.
+  [[nodiscard]] Result<std::vector<pid_t>> pids() const;
+  /// Stops or continues all; returns when the kernel says it is done, kTimeout after two seconds (then undone).
+  /// Where the freezer is not mounted: kUnsupported.
+  [[nodiscard]] Result<> freeze(bool frozen) const;
+  [[nodiscard]] Result<bool> frozen() const;
+  /// Signals every process. SIGKILL leaves nothing alive that forks meanwhile. Returns how many were signalled.
+  [[nodiscard]] Result<std::size_t> kill_all(int signal) const;
+  [[nodiscard]] Result<Stats> stats() const;
+  [[nodiscard]] Result<std::uint64_t> oom_kills() const;
+  /// Removes it with everything below; processes that are on their way out get half a second. Idempotent.
+  [[nodiscard]] Result<> remove() const;
+
+  [[nodiscard]] bool empty() const { return paths_.empty(); }
+  [[nodiscard]] bool v2() const { return layout_ != nullptr && layout_->v2; }
+  [[nodiscard]] const os::CgroupLayout* layout() const { return layout_; }
+  [[nodiscard]] const std::vector<std::string>& paths() const { return paths_; }
+
+ private:
+  /// The folder of the hierarchy that has `controller`; empty fd when there is none.
+  [[nodiscard]] Result<UniqueFd> open_dir(std::string_view controller) const;
+  [[nodiscard]] Result<UniqueFd> open_index(std::size_t index) const;
+  [[nodiscard]] Result<> write_one(const CgroupWrite& write) const;
+  [[nodiscard]] Result<std::size_t> signal_each(int signal) const;
+  [[nodiscard]] Result<> init_cpuset(std::size_t index) const;
+  [[nodiscard]] Result<> enable_controllers() const;
+  void stats_v1(Stats& stats) const;
+  void stats_v2(Stats& stats) const;
+
+  const os::CgroupLayout* layout_ = nullptr;
+  std::vector<std::string> paths_;  ///< as layout_->hierarchies
+};
+
+}  // namespace berth::engine::process

@@ -1,0 +1,61 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "engine/process/cgroup.h"
+#include "engine/process/process_engine.h"
+#include "os/clone.h"
+
+namespace berth::engine::process {
+
+/// See Container. Made by the engine, by create or attach.
+class LinuxContainer final : public ProcessContainer {
+ public:
+  struct Parts {
+    std::string id;
+    std::string bundle;
+    spec::Spec spec;
+    std::shared_ptr<const os::CgroupLayout> layout;
+    Cgroup cgroup;
+    Process init;
+    UniqueFd channel;          ///< to init, while it waits; invalid: by start_socket
+    std::string start_socket;
+    std::uint64_t start_time = 0;
+    bool started = false;
+  };
+  explicit LinuxContainer(Parts parts) : parts_(std::move(parts)), cgroup_text_(parts_.cgroup.saved()) {}
+
+  [[nodiscard]] const std::string& id() const override { return parts_.id; }
+  [[nodiscard]] const Process& init() const override { return parts_.init; }
+  [[nodiscard]] UniqueFd take_console() override { return std::move(parts_.init.console); }
+  Result<> start() override;
+  Result<Process> exec(const ExecRequest& request) override;
+  Result<> kill(int signal, bool all) override;
+  Result<> pause() override;
+  Result<> resume() override;
+  Result<> update(const spec::Resources& resources) override;
+  [[nodiscard]] Result<std::vector<pid_t>> pids() const override { return parts_.cgroup.pids(); }
+  [[nodiscard]] Result<Stats> stats() const override { return parts_.cgroup.stats(); }
+  [[nodiscard]] Result<bool> oom_killed() const override;
+  Result<> remove() override;
+
+  [[nodiscard]] const std::string& cgroup_path() const override { return cgroup_text_; }
+  [[nodiscard]] std::uint64_t start_time() const override;
+  [[nodiscard]] bool alive() const override;
+  [[nodiscard]] bool waiting() const override;
+  [[nodiscard]] Result<bool> paused() const override { return parts_.cgroup.frozen(); }
+
+ private:
+  /// Sends the start over `channel_fd` and waits for exec or its error.
+  Result<> start_over(int channel_fd);
+
+  Parts parts_;
+  std::string cgroup_text_;
+  bool removed_ = false;
+};
+
+/// clone3 with `join_pid` (a pid namespace file, or -1) as the child's pid namespace. The caller's own is the same after
+/// it. Else as os::clone_process.
+Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int join_pid);
+
+}  // namespace berth::engine::process

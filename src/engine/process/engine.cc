@@ -1,0 +1,259 @@
+#include <fcntl.h>
+#include <sched.h>
+
+#include <csignal>
+#include <optional>
+
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "engine/process/container.h"
+#include "engine/process/hooks.h"
+#include "engine/process/idmap.h"
+#include "engine/process/launch.h"
+#include "engine/process/protocol.h"
+#include "os/file.h"
+#include "os/pidfd.h"
+#include "os/socket.h"
+
+namespace berth::engine::process {
+
+namespace {
+
+/// The pid that a pidfd stands for, in our pid namespace.
+Result<pid_t> pid_of(int pidfd) {
+  constexpr std::size_t kInfoLimit = 4096;
+  BERTH_ASSIGN(const std::string text, os::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), kInfoLimit), "pidfd");
+  for (const auto line : split(text, '\n')) {
+    if (!line.starts_with("Pid:")) continue;
+    if (const auto pid = parse_number<pid_t>(trim(line.substr(4))); pid && *pid > 0) return *pid;
+  }
+  return fail(Code::kNotFound, "the process is gone");
+}
+
+/// The parent's half of a creation: clones init and answers what it asks until it is ready.
+class Creation {
+ public:
+  Creation(const CreateRequest& request, const Cgroup& cgroup) : request_(request), cgroup_(cgroup) {}
+  Creation(const Creation&) = delete;
+  Creation& operator=(const Creation&) = delete;
+  Creation(Creation&&) = delete;
+  Creation& operator=(Creation&&) = delete;
+  /// Ends what was not taken.
+  ~Creation();
+
+  Result<> run();
+  [[nodiscard]] Process take_process() { return std::move(process_); }
+  [[nodiscard]] UniqueFd take_channel() { return std::move(channel_); }
+
+ private:
+  Result<> clone(Launch& launch);
+  Result<> talk();
+  Result<> answer(os::ChannelMessage& message);
+  Result<> map_user();
+  Error ended_early();
+
+  const CreateRequest& request_;
+  const Cgroup& cgroup_;
+  UniqueFd channel_;
+  UniqueFd listener_;
+  UniqueFd helper_;  ///< the pidfd of the process between, until it is reaped
+  Process process_;
+  bool map_pending_ = false;
+  bool ready_ = false;
+};
+
+Creation::~Creation() {
+  if (helper_.valid()) {
+    ignore(os::pidfd_signal(helper_.get(), SIGKILL), "it may have ended");
+    ignore(os::reap_pidfd(helper_.get()), "nothing more can be done");
+  }
+  if (!process_.pidfd.valid()) return;
+  ignore(os::pidfd_signal(process_.pidfd.get(), SIGKILL), "it may have ended");
+  ignore(os::reap_pidfd(process_.pidfd.get()), "nothing more can be done");
+}
+
+Result<> Creation::clone(Launch& launch) {
+  BERTH_ASSIGN(auto pair, os::unix_socketpair(), "channel");
+  channel_ = std::move(pair.first);
+  launch.channel = pair.second.get();
+  if (!request_.start_socket.empty()) {
+    BERTH_ASSIGN(listener_, os::unix_listen(request_.start_socket), "start socket");
+    BERTH_TRY(os::set_nonblocking(listener_.get(), false), "start socket");
+    launch.listener = listener_.get();
+  }
+  const bool helper = launch.in_user_namespace() && (!launch.joins.empty() || launch.user_join.valid());
+  os::CloneOptions options;
+  options.cgroup_fd = launch.cgroup.v2_dir.get();
+  // See in_helper() and enter_namespaces() for the two that come later.
+  if (!helper) options.flags = launch.new_namespaces & ~static_cast<std::uint64_t>(CLONE_NEWCGROUP | CLONE_NEWTIME);
+  BERTH_ASSIGN(os::Cloned cloned, clone_in_pid_namespace(options, launch.pid_join.get()), "clone init");
+  if (cloned.pid == 0) {
+    channel_.reset();
+    run_init(launch);
+  }
+  listener_.reset();
+  if (helper) {
+    helper_ = std::move(cloned.pidfd);
+  } else {
+    process_.pid = cloned.pid;
+    process_.pidfd = std::move(cloned.pidfd);
+  }
+  return {};
+}
+
+Result<> Creation::map_user() {
+  map_pending_ = false;
+  BERTH_TRY(write_id_maps(process_.pid, *request_.spec.linux), "user namespace");
+  return send_signal(channel_.get(), Signal::kGo);
+}
+
+Result<> Creation::answer(os::ChannelMessage& message) {
+  switch (static_cast<Signal>(message.kind)) {
+    case Signal::kPid: {
+      process_.pidfd = std::move(message.fd);
+      BERTH_ASSIGN(process_.pid, pid_of(process_.pidfd.get()), "init");
+      BERTH_TRY(os::reap_pidfd(helper_.get()), "helper");
+      helper_.reset();
+      return map_pending_ ? map_user() : Result<>();
+    }
+    case Signal::kMapUser:
+      // The helper's message may come after that of its child.
+      if (process_.pid > 0) return map_user();
+      map_pending_ = true;
+      return {};
+    case Signal::kConsole: process_.console = std::move(message.fd); return {};
+    case Signal::kHooks: {
+      const auto& spec = request_.spec;
+      const std::string state = hook_state(request_.id, request_.bundle, spec, spec::Status::kCreating, process_.pid);
+      BERTH_TRY(run_hooks(spec.hooks->prestart, "prestart", state), "hooks");
+      BERTH_TRY(run_hooks(spec.hooks->create_runtime, "createRuntime", state), "hooks");
+      return send_signal(channel_.get(), Signal::kGo);
+    }
+    case Signal::kReady: ready_ = true; return {};
+    case Signal::kWarning: log_warn(message.text, {{"container", request_.id}}); return {};
+    case Signal::kError: return fail(error_of(message));
+    default: return fail(Code::kInternal, "unexpected message " + std::to_string(message.kind));
+  }
+}
+
+Error Creation::ended_early() {
+  const auto code = process_.pidfd.valid() ? os::reap_pidfd(process_.pidfd.get()) : Result<int>(-1);
+  process_.pidfd.reset();
+  const bool oom = cgroup_.oom_kills().value_or(0) > 0;
+  return Error(oom ? Code::kExhausted : Code::kInternal,
+               oom ? std::string("init was killed for lack of memory: the limit is too small")
+                   : "init ended before it was ready (" + std::to_string(code.value_or(-1)) + ")");
+}
+
+Result<> Creation::talk() {
+  // A helper's pid comes before the end, but init may be ready first.
+  while (!ready_ || helper_.valid()) {
+    auto message = os::receive_message(channel_.get());
+    if (!message) {
+      if (message.error().code() == Code::kUnavailable) return fail(ended_early());
+      return fail(std::move(message).error());
+    }
+    BERTH_TRY(answer(*message), "create container process");
+  }
+  return {};
+}
+
+Result<> Creation::run() {
+  BERTH_ASSIGN(Launch launch, prepare_launch(request_, cgroup_), "create");
+  BERTH_TRY(clone(launch), "create");
+  // Our copies of what the child has; its end of the channel closed with `pair`, so that its end of file reaches us.
+  return talk();
+}
+
+class LinuxEngine final : public ProcessEngine {
+ public:
+  explicit LinuxEngine(Options options) : options_(std::move(options)) {}
+
+  Result<std::unique_ptr<Container>> create(CreateRequest request) override {
+    auto made = create_process(std::move(request));
+    if (!made) return fail(std::move(made).error());
+    return std::unique_ptr<Container>(std::move(*made));
+  }
+  Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) override;
+  Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) override;
+
+ private:
+  Result<std::shared_ptr<const os::CgroupLayout>> layout();
+
+  Options options_;
+  std::shared_ptr<const os::CgroupLayout> layout_;
+};
+
+Result<std::shared_ptr<const os::CgroupLayout>> LinuxEngine::layout() {
+  if (layout_ == nullptr) {
+    BERTH_ASSIGN(auto found, os::find_cgroups(options_.cgroup_root), "cgroups");
+    layout_ = std::make_shared<const os::CgroupLayout>(std::move(found));
+  }
+  return layout_;
+}
+
+Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
+  if (!valid_id(request.id)) return fail(Code::kInvalid, "container id \"" + request.id + "\" cannot name a container");
+  BERTH_ASSIGN(const auto cgroups, layout(), "create");
+  const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
+  BERTH_ASSIGN(const Cgroup cgroup, Cgroup::locate(*cgroups, config != nullptr ? config->cgroups_path : "", request.id),
+               "create");
+  CgroupPlan plan;
+  if (config != nullptr && config->resources) {
+    BERTH_ASSIGN(plan, cgroup.v2() ? plan_cgroup_v2(*config->resources) : plan_cgroup_v1(*config->resources), "create");
+  }
+  if (auto made = cgroup.create(); !made) {
+    if (made.error().code() != Code::kExists) ignore(cgroup.remove(), "the first failure is the one to tell");
+    return fail(std::move(made).error().in("create"));
+  }
+  LinuxContainer::Parts parts;
+  auto done = cgroup.apply(plan);
+  if (done) {
+    Creation creation(request, cgroup);
+    done = creation.run();
+    if (done) {
+      parts.init = creation.take_process();
+      if (request.start_socket.empty()) parts.channel = creation.take_channel();
+    }
+  }
+  if (!done) {
+    ignore(cgroup.remove(), "the first failure is the one to tell");
+    if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "likewise");
+    return fail(std::move(done).error());
+  }
+  parts.id = std::move(request.id);
+  parts.bundle = std::move(request.bundle);
+  parts.spec = std::move(request.spec);
+  parts.layout = cgroups;
+  parts.cgroup = cgroup;
+  parts.start_socket = std::move(request.start_socket);
+  return std::make_unique<LinuxContainer>(std::move(parts));
+}
+
+Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
+  BERTH_ASSIGN(const auto cgroups, layout(), "attach");
+  LinuxContainer::Parts parts;
+  BERTH_ASSIGN(parts.cgroup, Cgroup::from_saved(*cgroups, saved.cgroup_path), "attach");
+  parts.id = std::move(saved.id);
+  parts.bundle = std::move(saved.bundle);
+  parts.spec = std::move(saved.spec);
+  parts.layout = cgroups;
+  parts.start_socket = std::move(saved.start_socket);
+  parts.init.pid = saved.pid;
+  parts.start_time = saved.start_time;
+  // The pidfd first, then the time: a pid that was recycled in between shows another time and is not ours.
+  if (auto pidfd = saved.pid > 0 ? os::open_pidfd(saved.pid) : Result<UniqueFd>(UniqueFd())) {
+    const auto time = os::process_start_time(saved.pid);
+    if (time && *time == saved.start_time) parts.init.pidfd = std::move(*pidfd);
+  }
+  return std::make_unique<LinuxContainer>(std::move(parts));
+}
+
+}  // namespace
+
+std::unique_ptr<ProcessEngine> make_process_engine(Options options) {
+  return std::make_unique<LinuxEngine>(std::move(options));
+}
+
+}  // namespace berth::engine::process

@@ -1,0 +1,64 @@
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "engine/engine.h"
+#include "os/seccomp.h"
+
+namespace berth::engine::process {
+
+/// The last leg of every process of a container, init or exec: from "inside the container's namespaces as root" to its
+/// program. Runs in the child, in two parts, since init waits in between.
+class Finish final {
+ public:
+  struct Setup {
+    const spec::Process* process = nullptr;
+    const spec::Seccomp* seccomp = nullptr;  ///< nullptr: none
+    Stdio stdio;
+    int terminal = -1;  ///< the slave side; replaces stdio
+    const std::vector<int>* extra_fds = nullptr;
+    bool die_with_parent = false;
+    bool in_user_namespace = false;
+    /// Descriptors of ours that must stay usable until exec: moved out of the way, and changed in place.
+    std::vector<int*> keep_fds;
+    std::function<void(const std::string&)> warn;
+  };
+
+  explicit Finish(Setup setup) : setup_(std::move(setup)) {}
+
+  /// What wants the host's procfs: oom_score_adj, LSM labels. Before the root is changed. `proc_fd`: verified.
+  Result<> with_host_proc(int proc_fd);
+  /// Everything up to the wait: limits, stdio, identity, capabilities, working folder, look-up of the program.
+  Result<> before_wait();
+  /// seccomp, the last capabilities, exec. Returns only the error.
+  std::unexpected<Error> exec();
+
+ private:
+  Result<> set_stdio();
+  Result<> place_extra_fds();
+  Result<> set_limits();
+  Result<> set_identity();
+  Result<> set_capabilities();
+  Result<> set_scheduling();
+  Result<> enter_cwd(bool final_try);
+  Result<> find_program();
+  Result<> compile_filter();
+  void make_environment();
+
+  Setup setup_;
+  os::SeccompProgram filter_;
+  unsigned filter_flags_ = 0;
+  bool has_filter_ = false;
+  bool cwd_entered_ = false;
+  std::string program_;
+  std::vector<std::string> env_;
+  std::uint64_t wanted_effective_ = 0;
+  std::uint64_t wanted_permitted_ = 0;
+  std::uint64_t wanted_inheritable_ = 0;
+  bool limited_caps_ = false;
+};
+
+}  // namespace berth::engine::process

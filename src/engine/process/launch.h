@@ -1,0 +1,92 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+#include "engine/engine.h"
+#include "engine/process/cgroup.h"
+#include "engine/process/mount_plan.h"
+#include "engine/process/process_engine.h"
+
+namespace berth::engine::process {
+
+/// A namespace that is joined by its file.
+struct NamespaceJoin {
+  int clone_flag = 0;
+  UniqueFd fd;
+};
+
+/// A host cgroup folder that shows inside the container (mounts of type "cgroup" under v1, or v2 without a cgroup
+/// namespace), as a detached mount.
+struct CgroupTree {
+  std::string name;  ///< of the hierarchy
+  UniqueFd tree;
+};
+
+/// Everything that the child needs, looked up and opened by the parent, in whose namespaces the paths mean what the
+/// specification says. The child finds it in its copy of the memory; descriptors are inherited by fork and all CLOEXEC.
+struct Launch {
+  const CreateRequest* request = nullptr;
+  const spec::Spec* spec = nullptr;
+  MountPlan mounts;
+  /// By index of mounts.mounts: the detached source of a bind mount. Invalid where the parent may not clone mounts
+  /// (no CAP_SYS_ADMIN): then the child does it in its own mount namespace.
+  std::vector<UniqueFd> bind_trees;
+  UniqueFd root_tree;                ///< likewise
+  std::vector<UniqueFd> device_trees;  ///< of a user namespace's default and listed devices, which mknod may not make
+  std::vector<CgroupTree> cgroup_trees;
+  CgroupEntry cgroup;
+  std::vector<NamespaceJoin> joins;  ///< all but pid and user
+  UniqueFd user_join;
+  UniqueFd pid_join;
+  std::uint64_t new_namespaces = 0;  ///< CLONE_NEW*, all that are to be made
+  int channel = -1;                  ///< the child's end
+  int listener = -1;                 ///< of request.start_socket; -1: the start comes by the channel
+  bool console = false;
+
+  [[nodiscard]] bool makes(std::uint64_t flag) const { return (new_namespaces & flag) != 0; }
+  /// Whether the container runs in a user namespace of its own or a joined one.
+  [[nodiscard]] bool in_user_namespace() const;
+};
+
+/// Fills a Launch. Makes nothing that outlives its descriptors. Errors name the field.
+Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup);
+
+/// A device of the container: the six that the specification asks for, or a listed one.
+struct DeviceNode {
+  std::string path;
+  unsigned type = 0;  ///< S_IFCHR, S_IFBLK, S_IFIFO
+  unsigned mode = 0666;
+  unsigned major = 0;
+  unsigned minor = 0;
+  unsigned uid = 0;
+  unsigned gid = 0;
+};
+/// Default devices first. A listed one replaces the default of the same path. Errors: kInvalid type or number.
+Result<std::vector<DeviceNode>> plan_devices(const spec::Spec& spec);
+
+/// CLONE_NEWPID, ... of a namespace type.
+[[nodiscard]] int clone_flag_of(spec::NamespaceType type);
+
+/// The child: sets everything up and execs. Never returns to the caller's code. Sends what goes wrong up the channel.
+[[noreturn]] void run_init(const Launch& launch);
+
+// Steps of run_init, one file each.
+
+/// Builds the container's root from the mount plan inside a new mount namespace and leaves the child in it, "/" being its
+/// working folder. Returns the console's slave side when there is a terminal (rootfs.cc).
+Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd);
+/// Device nodes and links below the root's /dev (devices.cc).
+Result<> make_devices(const Launch& launch, int root_fd);
+/// The terminal: sends the master to the parent, binds the slave on /dev/console, returns it (terminal.cc).
+Result<UniqueFd> make_console(const Launch& launch, int root_fd, int devpts_fd);
+/// Masked and read-only paths (masks.cc).
+Result<> mask_paths(const spec::Linux& config, int root_fd);
+/// A mount of type "cgroup" at `target_fd` (rootfs_cgroup.cc).
+Result<> mount_cgroup(const Launch& launch, const PlannedMount& mount, int root_fd, int target_fd);
+/// Copies what lies below `from_fd` into the new file system `to_fd` (copy_up.cc).
+Result<> copy_up(int from_fd, int to_fd);
+
+}  // namespace berth::engine::process

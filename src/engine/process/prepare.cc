@@ -1,0 +1,168 @@
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/process/idmap.h"
+#include "engine/process/launch.h"
+#include "engine/process/sysctl.h"
+#include "os/file.h"
+#include "os/mount.h"
+#include "os/namespace.h"
+
+namespace berth::engine::process {
+
+namespace {
+
+/// A mount of ours to copy; nothing when we may not copy any, since then the child will, in its own mount namespace.
+Result<UniqueFd> try_clone(int dir_fd, const std::string& path, bool recursive) {
+  auto tree = os::clone_tree(dir_fd, path, recursive);
+  if (!tree && tree.error().errno_value() == EPERM && ::geteuid() != 0) return UniqueFd();
+  return tree;
+}
+
+Result<> sort_namespaces(const spec::Linux& config, Launch& launch) {
+  for (const auto& entry : config.namespaces) {
+    const int flag = clone_flag_of(entry.type);
+    if (entry.path.empty()) {
+      launch.new_namespaces |= static_cast<std::uint64_t>(static_cast<unsigned>(flag));
+      continue;
+    }
+    BERTH_ASSIGN(UniqueFd fd, os::open_namespace(entry.path, flag), "linux.namespaces");
+    if (entry.type == spec::NamespaceType::kPid) {
+      launch.pid_join = std::move(fd);
+    } else if (entry.type == spec::NamespaceType::kUser) {
+      launch.user_join = std::move(fd);
+    } else {
+      launch.joins.push_back({flag, std::move(fd)});
+    }
+  }
+  return {};
+}
+
+Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
+  const auto& config = *spec.linux;
+  if (!launch.makes(CLONE_NEWNS)) {
+    return fail(Code::kUnsupported, "a container without a mount namespace of its own (type \"mount\", no path) is not built");
+  }
+  const auto has = [&config](spec::NamespaceType type) { return config.find_namespace(type) != nullptr; };
+  if (!spec.hostname.empty() && !has(spec::NamespaceType::kUts)) {
+    return fail(Code::kInvalid, "hostname is set without a uts namespace: it would change the host's");
+  }
+  if (!spec.domainname.empty() && !has(spec::NamespaceType::kUts)) {
+    return fail(Code::kInvalid, "domainname is set without a uts namespace: it would change the host's");
+  }
+  if (!config.time_offsets.empty() && !launch.makes(CLONE_NEWTIME)) {
+    return fail(Code::kInvalid, "linux.timeOffsets are set without a new time namespace");
+  }
+  if (launch.makes(CLONE_NEWUSER) && (config.uid_mappings.empty() || config.gid_mappings.empty())) {
+    return fail(Code::kInvalid, "a new user namespace needs linux.uidMappings and linux.gidMappings");
+  }
+  if (config.intel_rdt) return fail(Code::kUnsupported, "linux.intelRdt is not built");
+  if (config.memory_policy) return fail(Code::kUnsupported, "linux.memoryPolicy is not built");
+  if (!config.net_devices.empty()) return fail(Code::kUnsupported, "linux.netDevices is not built");
+  return check_sysctls(config);
+}
+
+Result<> open_binds(const CreateRequest& request, Launch& launch) {
+  launch.bind_trees.resize(launch.mounts.mounts.size());
+  for (std::size_t i = 0; i < launch.mounts.mounts.size(); ++i) {
+    const auto& mount = launch.mounts.mounts[i];
+    if (mount.kind != MountKind::kBind) {
+      if (mount.options.idmap) return fail(Code::kUnsupported, "mounts: an id map on " + mount.type + " is not built");
+      continue;
+    }
+    auto tree = try_clone(AT_FDCWD, mount.source, mount.options.recursive_bind);
+    if (!tree) return fail(std::move(tree).error().in("mounts[" + std::to_string(mount.spec_index) + "].source"));
+    if (mount.options.idmap) {
+      BERTH_TRY(apply_idmap(tree->get(), request.spec, request.spec.mounts[mount.spec_index], mount.options.recursive_idmap),
+                "mounts[" + std::to_string(mount.spec_index) + "]");
+    }
+    launch.bind_trees[i] = std::move(*tree);
+  }
+  return {};
+}
+
+Result<> open_root(const CreateRequest& request, Launch& launch) {
+  if (request.root_mount.valid()) {
+    BERTH_ASSIGN(launch.root_tree, os::dup_fd(request.root_mount.get()), "root file system");
+    return {};
+  }
+  const std::string& path = request.spec.root->path;
+  const std::string whole = path.starts_with('/') ? path : request.bundle + "/" + path;
+  // A bundle's rootfs may be a link on the host: that is the caller's affair. A rootfs that is no folder is not.
+  struct stat st {};
+  if (::stat(whole.c_str(), &st) != 0) return fail_errno(errno, "root.path " + whole);
+  if (!S_ISDIR(st.st_mode)) return fail(Code::kInvalid, "root.path " + whole + " is not a folder");
+  BERTH_ASSIGN(launch.root_tree, try_clone(AT_FDCWD, whole, true), "root.path");
+  return {};
+}
+
+Result<> open_devices(const spec::Spec& spec, Launch& launch) {
+  BERTH_ASSIGN(const auto nodes, plan_devices(spec), "devices");
+  if (!launch.in_user_namespace() || !launch.mounts.make_devices) return {};
+  for (const auto& node : nodes) {
+    BERTH_ASSIGN(UniqueFd tree, try_clone(AT_FDCWD, node.path, false), "device " + node.path + " of the host");
+    launch.device_trees.push_back(std::move(tree));
+  }
+  return {};
+}
+
+/// The container's own cgroup folders, for a mount of type "cgroup" inside.
+Result<> open_cgroup_trees(const Cgroup& cgroup, Launch& launch) {
+  bool wanted = false;
+  for (const auto& mount : launch.mounts.mounts) wanted = wanted || mount.kind == MountKind::kCgroup;
+  if (!wanted || cgroup.empty()) return {};
+  // In a cgroup namespace a v2 mount shows the container's part by itself.
+  if (cgroup.v2() && launch.makes(CLONE_NEWCGROUP)) return {};
+  for (std::size_t i = 0; i < cgroup.paths().size(); ++i) {
+    const auto& hierarchy = cgroup.layout()->hierarchies[i];
+    const std::string& path = cgroup.paths()[i];
+    if (path.empty()) continue;
+    BERTH_ASSIGN(UniqueFd tree, try_clone(hierarchy.root.get(), path.substr(1), false), "cgroup " + hierarchy.name);
+    if (!tree) return fail(Code::kDenied, "a cgroup mount under v1 needs the right to mount");
+    launch.cgroup_trees.push_back({hierarchy.name, std::move(tree)});
+  }
+  return {};
+}
+
+}  // namespace
+
+int clone_flag_of(spec::NamespaceType type) {
+  switch (type) {
+    case spec::NamespaceType::kPid: return CLONE_NEWPID;
+    case spec::NamespaceType::kNetwork: return CLONE_NEWNET;
+    case spec::NamespaceType::kMount: return CLONE_NEWNS;
+    case spec::NamespaceType::kIpc: return CLONE_NEWIPC;
+    case spec::NamespaceType::kUts: return CLONE_NEWUTS;
+    case spec::NamespaceType::kUser: return CLONE_NEWUSER;
+    case spec::NamespaceType::kCgroup: return CLONE_NEWCGROUP;
+    case spec::NamespaceType::kTime: return CLONE_NEWTIME;
+  }
+  return 0;
+}
+
+bool Launch::in_user_namespace() const { return makes(CLONE_NEWUSER) || user_join.valid(); }
+
+Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup) {
+  const spec::Spec& spec = request.spec;
+  if (!spec.process) return fail(Code::kInvalid, "process is missing: there is nothing to run");
+  if (!spec.linux) return fail(Code::kInvalid, "linux is missing");
+  if (!spec.root && !request.root_mount.valid()) return fail(Code::kInvalid, "root is missing");
+  Launch launch;
+  launch.request = &request;
+  launch.spec = &spec;
+  BERTH_TRY(sort_namespaces(*spec.linux, launch), "namespaces");
+  BERTH_TRY(check_fields(spec, launch), "config");
+  BERTH_ASSIGN(launch.mounts, plan_mounts(spec, request.bundle), "config");
+  BERTH_TRY(open_root(request, launch), "config");
+  BERTH_TRY(open_binds(request, launch), "config");
+  BERTH_TRY(open_devices(spec, launch), "config");
+  BERTH_ASSIGN(launch.cgroup, cgroup.entry(""), "cgroup");
+  BERTH_TRY(open_cgroup_trees(cgroup, launch), "cgroup");
+  launch.console = spec.process->terminal;
+  return launch;
+}
+
+}  // namespace berth::engine::process

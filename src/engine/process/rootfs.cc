@@ -1,0 +1,245 @@
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "engine/process/hooks.h"
+#include "engine/process/launch.h"
+#include "engine/process/protocol.h"
+#include "engine/process/sysctl.h"
+#include "os/file.h"
+#include "os/mount.h"
+#include "os/root_path.h"
+
+namespace berth::engine::process {
+
+namespace {
+
+constexpr unsigned kPermissionBits = 07777;
+
+/// Builds the root step by step; one object per container, in the child.
+class RootBuilder {
+ public:
+  explicit RootBuilder(const Launch& launch) : launch_(launch), spec_(*launch.spec) {}
+
+  Result<> attach_root();
+  Result<> make_mounts();
+  Result<UniqueFd> make_console_if_asked();
+  Result<> seal();
+  Result<> enter();
+  [[nodiscard]] int root() const { return root_.get(); }
+
+ private:
+  Result<> mount_one(const PlannedMount& mount, std::size_t index);
+  Result<> mount_bind(const PlannedMount& mount, std::size_t index);
+  Result<> mount_filesystem(const PlannedMount& mount);
+  Result<UniqueFd> filesystem_target(const PlannedMount& mount, bool& existed);
+  Result<UniqueFd> new_filesystem(const PlannedMount& mount, const struct stat* underneath);
+  Result<> change_attributes(int tree_fd, const MountOptions& options);
+
+  const Launch& launch_;
+  const spec::Spec& spec_;
+  UniqueFd root_;
+  UniqueFd devpts_;
+};
+
+Result<> RootBuilder::attach_root() {
+  // Nothing that happens in this mount namespace may reach the one it was copied from: not our attaching on "/", and not
+  // the unmounting of the copies when the old root goes.
+  BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
+  if (launch_.root_tree.valid()) {
+    BERTH_ASSIGN(root_, os::dup_fd(launch_.root_tree.get()), "root file system");
+  } else {
+    const std::string& path = spec_.root->path;
+    const std::string whole = path.starts_with('/') ? path : launch_.request->bundle + "/" + path;
+    BERTH_ASSIGN(root_, os::clone_tree(AT_FDCWD, whole, true), "root file system");
+  }
+  if (!launch_.request->root_mount.valid()) {
+    // A copy of a host mount: what is mounted below it on the host later shows inside, as with every runtime, unless
+    // rootfsPropagation is private; what is mounted inside never shows outside.
+    const std::uint64_t type = launch_.mounts.base_propagation == MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
+    BERTH_TRY(os::change_mount(root_.get(), {0, 0, type, -1}, true), "root file system");
+  }
+  // Where it is attached does not matter, since the old root goes as a whole; "/" is always there.
+  return os::attach_tree_at(root_.get(), "/");
+}
+
+Result<> RootBuilder::change_attributes(int tree_fd, const MountOptions& options) {
+  const os::MountChange own{options.set, options.clear, 0, -1};
+  const os::MountChange all{options.recursive_set, options.recursive_clear, 0, -1};
+  if (!own.empty()) BERTH_TRY(os::change_mount(tree_fd, own, false), "options");
+  if (!all.empty()) BERTH_TRY(os::change_mount(tree_fd, all, true), "recursive options");
+  for (const auto& step : options.propagation) {
+    BERTH_TRY(os::change_mount(tree_fd, {0, 0, step.type, -1}, step.recursive), "propagation");
+  }
+  return {};
+}
+
+Result<> RootBuilder::mount_bind(const PlannedMount& mount, std::size_t index) {
+  UniqueFd own;
+  int tree = launch_.bind_trees[index].get();
+  if (tree < 0) {
+    BERTH_ASSIGN(own, os::clone_tree(AT_FDCWD, mount.source, mount.options.recursive_bind), "source");
+    tree = own.get();
+  }
+  struct stat st {};
+  if (::fstat(tree, &st) != 0) return fail_errno(errno, "stat the source " + mount.source);
+  auto target = S_ISDIR(st.st_mode) ? os::make_dir_in_root(root(), mount.target)
+                                    : os::make_file_in_root(root(), mount.target);
+  if (!target) return fail(std::move(target).error().in("target"));
+  if (launch_.mounts.base_propagation != MS_SHARED) {
+    BERTH_TRY(os::change_mount(tree, {0, 0, launch_.mounts.base_propagation, -1}, true), "propagation");
+  }
+  BERTH_TRY(change_attributes(tree, mount.options), "bind mount");
+  return os::attach_tree(tree, target->get());
+}
+
+/// The folder to mount on. procfs and sysfs must lie where the specification says and not behind a link of the image's,
+/// since what masks them and what programs expect goes by these names. Source: CVE-2019-19921.
+Result<UniqueFd> RootBuilder::filesystem_target(const PlannedMount& mount, bool& existed) {
+  auto there = os::open_in_root(root(), mount.target, O_DIRECTORY);
+  existed = there.has_value();
+  if (!there && there.error().errno_value() != ENOENT) return there;
+  if (!there) there = os::make_dir_in_root(root(), mount.target);
+  if (!there || (mount.type != "proc" && mount.type != "sysfs")) return there;
+  auto straight = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+  if (!straight && straight.error().errno_value() == ELOOP) {
+    return fail(Code::kInvalid, mount.type + " must be mounted on an ordinary folder, " + mount.target + " leads through a link");
+  }
+  return straight;
+}
+
+Result<UniqueFd> RootBuilder::new_filesystem(const PlannedMount& mount, const struct stat* underneath) {
+  BERTH_ASSIGN(const UniqueFd context, os::fs_open(mount.type), "file system");
+  if (!mount.source.empty()) BERTH_TRY(os::fs_set(context.get(), "source", mount.source.c_str()), "source");
+  bool has_mode = false;
+  for (const auto& entry : mount.options.data) {
+    has_mode = has_mode || entry.key == "mode";
+    BERTH_TRY(os::fs_set(context.get(), entry.key, entry.value ? entry.value->c_str() : nullptr), "option");
+  }
+  if (mount.type == "tmpfs" && !has_mode && underneath != nullptr) {
+    // A tmpfs over a folder of the image looks like that folder.
+    std::string octal;
+    for (unsigned mode = underneath->st_mode & kPermissionBits, i = 0; i < 4; ++i, mode >>= 3U) {
+      octal.insert(octal.begin(), static_cast<char>('0' + (mode & 7U)));
+    }
+    BERTH_TRY(os::fs_set(context.get(), "mode", octal.c_str()), "option");
+  }
+  // Copying into it comes before it is read-only.
+  const std::uint64_t late = mount.options.copy_up ? static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY) : 0;
+  return os::fs_mount(context.get(), mount.options.set & ~late);
+}
+
+Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
+  bool existed = false;
+  BERTH_ASSIGN(const UniqueFd target, filesystem_target(mount, existed), "target");
+  struct stat underneath {};
+  if (existed && mount.type == "tmpfs" && ::fstat(target.get(), &underneath) != 0) return fail_errno(errno, "stat");
+  auto made = new_filesystem(mount, existed && mount.type == "tmpfs" ? &underneath : nullptr);
+  UniqueFd tree;
+  if (made) {
+    tree = std::move(*made);
+  } else if (mount.type == "sysfs" && made.error().errno_value() == EPERM) {
+    // A user namespace may mount sysfs only with a network namespace of its own: the host's is shown instead.
+    BERTH_ASSIGN(tree, os::clone_tree(AT_FDCWD, "/sys", true), "sysfs of the host");
+    BERTH_TRY(change_attributes(tree.get(), mount.options), "sysfs of the host");
+  } else {
+    return fail(std::move(made).error());
+  }
+  if (mount.options.copy_up && existed) {
+    BERTH_TRY(copy_up(target.get(), tree.get()), "tmpcopyup");
+    if ((mount.options.set & MOUNT_ATTR_RDONLY) != 0) {
+      BERTH_TRY(os::change_mount(tree.get(), {MOUNT_ATTR_RDONLY, 0, 0, -1}, false), "read-only");
+    }
+  }
+  MountOptions rest = mount.options;
+  rest.set = rest.clear = 0;  // fsmount has them
+  BERTH_TRY(change_attributes(tree.get(), rest), "file system");
+  BERTH_TRY(os::attach_tree(tree.get(), target.get()), "attach");
+  if (mount.type == "devpts") devpts_ = std::move(tree);
+  return {};
+}
+
+Result<> RootBuilder::mount_one(const PlannedMount& mount, std::size_t index) {
+  switch (mount.kind) {
+    case MountKind::kBind: return mount_bind(mount, index);
+    case MountKind::kFilesystem: return mount_filesystem(mount);
+    case MountKind::kCgroup: {
+      BERTH_ASSIGN(const UniqueFd target, os::make_dir_in_root(root(), mount.target), "target");
+      return mount_cgroup(launch_, mount, root(), target.get());
+    }
+  }
+  return {};
+}
+
+Result<> RootBuilder::make_mounts() {
+  for (std::size_t i = 0; i < launch_.mounts.mounts.size(); ++i) {
+    const auto& mount = launch_.mounts.mounts[i];
+    auto done = mount_one(mount, i);
+    if (!done) {
+      const std::string what = mount.kind == MountKind::kBind ? mount.source : mount.type;
+      return fail(std::move(done).error().in("mount " + what + " to " + mount.target));
+    }
+  }
+  if (launch_.mounts.make_devices) BERTH_TRY(make_devices(launch_, root()), "devices");
+  if (!spec_.process->cwd.empty()) {
+    // Made when missing, as every runtime does; errors show when it is entered, as the user who may see more than root.
+    ignore(os::make_dir_in_root(root(), spec_.process->cwd), "chdir reports what is wrong");
+  }
+  return {};
+}
+
+Result<UniqueFd> RootBuilder::make_console_if_asked() {
+  if (!launch_.console) return UniqueFd();
+  return make_console(launch_, root(), devpts_.get());
+}
+
+Result<> RootBuilder::seal() {
+  BERTH_TRY(mask_paths(*spec_.linux, root()), "paths");
+  if (spec_.root->readonly) {
+    BERTH_TRY(os::change_mount(root(), {MOUNT_ATTR_RDONLY, 0, 0, -1}, false), "read-only root");
+  }
+  return {};
+}
+
+Result<> RootBuilder::enter() {
+  if (launch_.request->no_pivot) {
+    BERTH_TRY(os::chroot_into(root()), "enter the root without pivot");
+  } else {
+    BERTH_TRY(os::pivot_into(root()), "enter the root");
+  }
+  const auto& final_step = launch_.mounts.root_propagation;
+  if (final_step.type == 0 || final_step.type == MS_SLAVE) return {};
+  return os::change_mount_at("/", {0, 0, final_step.type, -1}, final_step.recursive);
+}
+
+}  // namespace
+
+Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd) {
+  RootBuilder builder(launch);
+  const auto& spec = *launch.spec;
+  BERTH_TRY(builder.attach_root(), "rootfs");
+  BERTH_TRY(builder.make_mounts(), "rootfs");
+  BERTH_ASSIGN(UniqueFd console, builder.make_console_if_asked(), "console");
+  // Before the masks: a mask may cover what a hook or a sysctl has to reach.
+  BERTH_TRY(write_sysctls(*spec.linux, proc_fd), "linux.sysctl");
+  if (spec.hooks && (!spec.hooks->prestart.empty() || !spec.hooks->create_runtime.empty())) {
+    BERTH_TRY(send_signal(launch.channel, Signal::kHooks), "hooks");
+    BERTH_TRY(expect_signal(launch.channel, Signal::kGo), "hooks");
+  }
+  if (spec.hooks) {
+    const std::string state =
+        hook_state(launch.request->id, launch.request->bundle, spec, spec::Status::kCreating, ::getpid());
+    BERTH_TRY(run_hooks(spec.hooks->create_container, "createContainer", state), "hooks");
+  }
+  BERTH_TRY(builder.seal(), "rootfs");
+  BERTH_TRY(builder.enter(), "rootfs");
+  return console;
+}
+
+}  // namespace berth::engine::process
