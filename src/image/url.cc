@@ -55,6 +55,7 @@ Result<Url> parse_url(std::string_view text, const Url* base) {
   }
   curl_url_set(url.get(), CURLUPART_FRAGMENT, nullptr, 0);
   out.host = to_lower(part(url.get(), CURLUPART_HOST));
+  curl_url_set(url.get(), CURLUPART_HOST, out.host.c_str(), 0);
   if (out.host.starts_with('[') && out.host.ends_with(']')) out.host = out.host.substr(1, out.host.size() - 2);
   out.port = parse_number<unsigned>(part(url.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT)).value_or(0);
   out.text = part(url.get(), CURLUPART_URL);
