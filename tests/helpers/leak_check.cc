@@ -49,23 +49,6 @@ void add_rules(Lines& lines) {
   for (const auto line : split(trim(ran->out), '\n')) lines.insert("rule: " + std::string(line));
 }
 
-// Every folder below `parent` in every hierarchy that is mounted below /sys/fs/cgroup, the hybrid v2 one included.
-void add_cgroups(const std::string& parent, Lines& lines) {
-  const auto table = os::read_file("/proc/self/mountinfo", kMaxProc).value_or("");
-  for (const auto line : split(table, '\n')) {
-    const auto dash = line.find(" - cgroup");
-    if (dash == std::string_view::npos) continue;
-    const std::string top = std::string(split(line, ' ')[4]) + parent;
-    std::error_code error;
-    if (!fs::is_directory(top, error)) continue;
-    lines.insert("cgroup: " + top);
-    for (auto it = fs::recursive_directory_iterator(top, error); !error && it != fs::recursive_directory_iterator();
-         it.increment(error)) {
-      if (it->is_directory(error)) lines.insert("cgroup: " + it->path().string());
-    }
-  }
-}
-
 void add_files(const std::string& top, Lines& lines) {
   std::error_code error;
   for (auto it = fs::recursive_directory_iterator(top, error); !error && it != fs::recursive_directory_iterator();
@@ -131,6 +114,23 @@ std::vector<pid_t> processes_of(const TestHost& host) {
   return found;
 }
 
+std::vector<std::string> cgroups_of(const TestHost& host) {
+  std::vector<std::string> found;
+  const auto table = os::read_file("/proc/self/mountinfo", kMaxProc).value_or("");
+  for (const auto line : split(table, '\n')) {
+    if (line.find(" - cgroup") == std::string_view::npos) continue;
+    const std::string top = std::string(split(line, ' ')[4]) + host.cgroup_parent();
+    std::error_code error;
+    if (!fs::is_directory(top, error)) continue;
+    found.push_back(top);
+    for (auto it = fs::recursive_directory_iterator(top, error); !error && it != fs::recursive_directory_iterator();
+         it.increment(error)) {
+      if (it->is_directory(error)) found.push_back(it->path().string());
+    }
+  }
+  return found;
+}
+
 Lines mounts(const TestHost& host) {
   Lines lines;
   add_mounts("PID 1", os::read_file("/proc/1/mountinfo", kMaxProc).value_or("unreadable"), lines);
@@ -143,7 +143,7 @@ HostState look(const TestHost& host) {
   state.lines = mounts(host);
   add_links(state.lines);
   add_rules(state.lines);
-  add_cgroups(host.cgroup_parent(), state.lines);
+  for (const auto& folder : cgroups_of(host)) state.lines.insert("cgroup: " + folder);
   add_processes(host, state.lines);
   add_namespace_fds(host.daemon_pid(), state.lines);
   add_files(host.state(), state.lines);

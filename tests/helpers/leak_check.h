@@ -33,4 +33,8 @@ struct HostState {
 /// folder, name it in their arguments, or are in one of its cgroups.
 [[nodiscard]] std::vector<pid_t> processes_of(const TestHost& host);
 
+/// The folders of cgroup_parent() and of what is below it in every mounted hierarchy, the v2 one of a hybrid layout
+/// included. Parents before children.
+[[nodiscard]] std::vector<std::string> cgroups_of(const TestHost& host);
+
 }  // namespace berth::test

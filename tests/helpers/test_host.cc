@@ -4,13 +4,14 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 
 #include "base/ids.h"
 #include "isolation.h"
 #include "leak_check.h"
-#include "os/cgroup.h"
 #include "os/file.h"
 #include "test_images.h"
 #include "wait.h"
@@ -187,15 +188,13 @@ TestHost::~TestHost() {
 }
 
 void TestHost::remove_cgroups() const {
-  const auto layout = os::find_cgroups("/sys/fs/cgroup");
-  if (!layout) return;
-  for (const auto& hierarchy : layout->hierarchies) {
-    ignore(wait_until(std::chrono::seconds(5),
-                      [&] { return os::remove_cgroup(hierarchy.root.get(), cgroup_parent_).has_value(); })
-               ? Result<>{}
-               : fail(Code::kTimeout, "cgroup"),
-           "a later run has another name");
-  }
+  auto folders = cgroups_of(*this);
+  std::ranges::reverse(folders);
+  // A cgroup stays busy until the kernel has taken down what was killed in it; what does not go has a unique name.
+  (void)wait_until(std::chrono::seconds(5), [&folders] {
+    std::erase_if(folders, [](const auto& folder) { return ::rmdir(folder.c_str()) == 0 || errno == ENOENT; });
+    return folders.empty();
+  });
 }
 
 pb::PodSandboxConfig TestHost::pod_config(const std::string& name) {
