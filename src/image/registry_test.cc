@@ -21,9 +21,12 @@ using testing::plain_layer;
 using testing::run_program;
 using testing::Sandbox;
 using testing::TarBuilder;
+using testing::write_oci_layout;
 using testing::zstd_layer;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string content(const std::string& path) {
   std::ifstream in(path);
@@ -93,6 +96,85 @@ TEST_F(RegistryTest, PullsUnpacksAndRemoves) {
     EXPECT_EQ((*store)->usage().used_bytes, 0U);
     store->reset();
     EXPECT_THAT(testing::leftovers(sandbox_.dir() + "/store"), ElementsAre());
+  });
+}
+
+TEST_F(RegistryTest, PullsDockerSchemaTwo) {
+  sandbox_.run([&] {
+    const DockerRegistry registry(sandbox_.dir(), {});
+    const std::string layout = sandbox_.dir() + "/layout";
+    const std::string tar = TarBuilder().dir("d/").file("d/f", "content").finish();
+    write_oci_layout(layout, {{"v2", build_image({gzip_layer(tar)})}});
+    ASSERT_EQ(run_program({"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--format", "v2s2",
+                           "oci:" + layout + ":v2", "docker://" + registry.host() + "/app:v2"}), "");
+    auto store = Store::open(sandbox_.store_options());
+    ASSERT_TRUE(store);
+    const auto info = (*store)->pull(registry.host() + "/app:v2", {});
+    ASSERT_TRUE(info) << info.error().text();
+    EXPECT_EQ(content((*store)->layer_dirs(info->id)->at(0) + "/d/f"), "content");
+  });
+}
+
+TEST_F(RegistryTest, AsksForAPassword) {
+  sandbox_.run([&] {
+    const std::string passwords = sandbox_.dir() + "/htpasswd";
+    ASSERT_EQ(run_program({"htpasswd", "-Bbc", passwords, "me", "s3cret"}), "");
+    const DockerRegistry registry(sandbox_.dir(), {.htpasswd = passwords});
+    push(registry.host(), "app", {{"t", sample()}}, {"--dest-creds=me:s3cret"});
+    auto store = Store::open(sandbox_.store_options());
+    ASSERT_TRUE(store);
+    const std::string name = registry.host() + "/app:t";
+    auto info = (*store)->pull(name, {});
+    ASSERT_FALSE(info);
+    EXPECT_EQ(info.error().code(), Code::kDenied);
+    EXPECT_THAT(info.error().text(), HasSubstr("asks for a user name and password"));
+    PullOptions options;
+    options.auth.username = "me";
+    options.auth.password = "wr0ng";
+    info = (*store)->pull(name, options);
+    ASSERT_FALSE(info);
+    EXPECT_EQ(info.error().code(), Code::kDenied);
+    EXPECT_THAT(info.error().text(), AllOf(HasSubstr("does not accept the login"), Not(HasSubstr("wr0ng"))));
+    options.auth = {};
+    options.auth.auth = "bWU6czNjcmV0";  // me:s3cret
+    options.auth.server_address = "https://" + registry.host();
+    info = (*store)->pull(name, options);
+    EXPECT_TRUE(info) << info.error().text();
+  });
+}
+
+TEST_F(RegistryTest, SpeaksTlsWithItsOwnAuthority) {
+  sandbox_.run([&] {
+    const std::string dir = sandbox_.dir();
+    const std::string cert = dir + "/server.crt", key = dir + "/server.key";
+    ASSERT_EQ(run_program({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                           "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert}), "");
+    const DockerRegistry registry(dir, {.cert = cert, .key = key});
+    push(registry.host(), "app", {{"t", sample()}});
+    const std::string name = registry.host() + "/app:t";
+    {
+      auto store = Store::open(sandbox_.store_options());
+      ASSERT_TRUE(store);
+      const auto info = (*store)->pull(name, {});
+      ASSERT_FALSE(info);
+      EXPECT_THAT(info.error().text(), AllOf(HasSubstr("certificate of " + registry.host() + " is not trusted"), HasSubstr("self")));
+    }
+    const std::string trusted = dir + "/certs.d/" + registry.host();
+    ASSERT_TRUE(os::make_dirs(trusted));
+    std::filesystem::copy_file(cert, trusted + "/ca.crt");
+    auto store = Store::open(sandbox_.store_options());
+    ASSERT_TRUE(store);
+    const auto info = (*store)->pull(name, {});
+    ASSERT_TRUE(info) << info.error().text();
+
+    const DockerRegistry redirecting(dir, {.cert = cert, .key = key, .redirect_blobs = "http://127.0.0.1:9/"});
+    push(redirecting.host(), "app", {{"t", sample("other")}});
+    ASSERT_TRUE(os::make_dirs(dir + "/certs.d/" + redirecting.host()));
+    std::filesystem::copy_file(cert, dir + "/certs.d/" + redirecting.host() + "/ca.crt");
+    const auto refused = (*store)->pull(redirecting.host() + "/app:t", {});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code(), Code::kDenied);
+    EXPECT_THAT(refused.error().text(), HasSubstr("a redirect from https to http (127.0.0.1:9) is refused"));
   });
 }
 

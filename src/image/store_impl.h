@@ -96,7 +96,7 @@ class StoreImpl final : public Store {
       BERTH_REQUIRES(change_mutex_);
   Result<ImageRecord> record_for(const PulledImage& pulled);
   /// Completes what layers leave unsaid about directories, "/" among them.
-  Result<> settle_directories(ImageRecord& record, const std::vector<std::string>& fresh);
+  Result<> settle_directories(ImageRecord& record) BERTH_REQUIRES(change_mutex_);
   void use_layers(const ImageRecord& record) BERTH_REQUIRES(mutex_);
   /// Forgets image `id` in memory and on disk. Gives back what is to be deleted outside the locks.
   Result<std::vector<std::string>> erase_image(const std::string& id) BERTH_REQUIRES(change_mutex_);

@@ -111,17 +111,21 @@ Result<ImageRecord> StoreImpl::record_for(const PulledImage& pulled) {
   return out;
 }
 
-Result<> StoreImpl::settle_directories(ImageRecord& record, const std::vector<std::string>& fresh) {
+Result<> StoreImpl::settle_directories(ImageRecord& record) {
   std::vector<std::string> below;  // nearest first
   for (const std::string& layer : record.layers) {
     LayerRecord info;
+    bool in_use = false;  // what a container sees must not change under it
     {
       const MutexLock lock(mutex_);
       info = layers_.at(layer).record;
+      for (const auto& [id, image] : images_) {
+        const auto& used = image.record.layers;
+        in_use |= !image.holders.empty() && std::find(used.begin(), used.end(), layer) != used.end();
+      }
     }
-    const bool change = std::find(fresh.begin(), fresh.end(), layer) != fresh.end();
     const std::string tree = disk_.layer_tree(layer);
-    BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, change), "layer " + layer);
+    BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, !in_use), "layer " + layer);
     below.insert(below.begin(), tree);
     struct stat st {};
     if (!info.has_root_entry) continue;
@@ -135,8 +139,8 @@ Result<> StoreImpl::settle_directories(ImageRecord& record, const std::vector<st
 
 Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector<std::string>& fresh) {
   BERTH_ASSIGN(ImageRecord record, record_for(pulled), "keep the image");
-  BERTH_TRY(settle_directories(record, fresh), "keep the image");
   const MutexLock change(change_mutex_);
+  BERTH_TRY(settle_directories(record), "keep the image");
   BERTH_TRY(disk_.write_meta(pulled.config_digest, pulled.config_body), "keep the image");
   BERTH_TRY(disk_.write_meta(pulled.manifest_digest, pulled.manifest_body), "keep the image");
   BERTH_TRY(disk_.write_image(record), "keep the image");

@@ -39,9 +39,10 @@ class Sandbox final {
 class DockerRegistry final {
  public:
   struct Options {
-    std::string htpasswd;  ///< file for basic auth, or empty
-    std::string cert;      ///< TLS certificate and key, or empty
-    std::string key;
+    std::string htpasswd = {};  ///< file for basic auth, or empty
+    std::string cert = {};      ///< TLS certificate and key, or empty
+    std::string key = {};
+    std::string redirect_blobs = {};  ///< address that blobs are redirected to, or empty
   };
   DockerRegistry(const std::string& dir, const Options& options);
   DockerRegistry(const DockerRegistry&) = delete;
