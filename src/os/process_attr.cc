@@ -140,6 +140,14 @@ void reset_signals() {
   struct sigaction action {};
   action.sa_handler = SIG_DFL;
   for (const int signal : kOftenIgnored) ::sigaction(signal, &action, nullptr);
+  // glibc's posix_spawn leaves its two internal signals ignored in the child, and its sigaction refuses to touch them.
+  struct {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)();
+    std::uint64_t mask;
+  } kernel_default{SIG_DFL, 0, nullptr, 0};
+  for (const int signal : {32, 33}) ::syscall(SYS_rt_sigaction, signal, &kernel_default, nullptr, sizeof(std::uint64_t));
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -115,6 +115,9 @@ Result<UniqueFd> open_file_in_root(int root_fd, const std::string& path, int fla
 Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode) {
   auto there = open_in_root(root_fd, path, O_DIRECTORY);
   if (there || there.error().errno_value() != ENOENT) return there;
+  // Mostly the last component alone is missing; else, or where it is a link to nowhere, one after the other.
+  const auto made = make_component(root_fd, path, mode);
+  if (made && made->empty()) return open_in_root(root_fd, path, O_DIRECTORY);
   return make_dir_walk(root_fd, path, mode, 0);
 }
 

@@ -177,6 +177,11 @@ class LinuxEngine final : public ProcessEngine {
   }
   Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) override;
   Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) override;
+  Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) override {
+    BERTH_ASSIGN(const auto cgroups, layout(), "cgroup");
+    BERTH_ASSIGN(const Cgroup cgroup, Cgroup::locate(*cgroups, cgroups_path, id), "cgroup");
+    return cgroup.saved();
+  }
 
  private:
   Result<std::shared_ptr<const os::CgroupLayout>> layout();

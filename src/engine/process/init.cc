@@ -186,8 +186,7 @@ Result<> Init::run() {
 }  // namespace
 
 void run_init(const Launch& launch) {
-  os::reset_signals();
-  ::signal(SIGPIPE, SIG_IGN);  // for the hooks' pipes; exec() resets it
+  if (launch.spec->hooks) ::signal(SIGPIPE, SIG_IGN);  // for their pipes; exec() resets it
   Result<> done;
   const bool by_helper = launch.in_user_namespace() && (!launch.joins.empty() || launch.user_join.valid());
   if (by_helper) done = in_helper(launch);

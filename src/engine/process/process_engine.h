@@ -43,6 +43,8 @@ class ProcessEngine : public Engine {
   [[nodiscard]] std::string_view name() const override { return "process"; }
   /// Takes up a container that another process created. Never fails because init is gone: see alive().
   virtual Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) = 0;
+  /// Where create() would put the cgroup, as ProcessContainer::cgroup_path(). Makes nothing.
+  virtual Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) = 0;
   /// create() with the richer type.
   virtual Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) = 0;
 };

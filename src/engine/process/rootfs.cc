@@ -102,16 +102,18 @@ Result<> RootBuilder::mount_bind(const PlannedMount& mount, std::size_t index) {
 /// The folder to mount on. procfs and sysfs must lie where the specification says and not behind a link of the image's,
 /// since what masks them and what programs expect goes by these names. Source: CVE-2019-19921.
 Result<UniqueFd> RootBuilder::filesystem_target(const PlannedMount& mount, bool& existed) {
-  auto there = os::open_in_root(root(), mount.target, O_DIRECTORY);
+  const bool straight = mount.type == "proc" || mount.type == "sysfs";
+  const std::uint64_t resolve = RESOLVE_IN_ROOT | (straight ? RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS);
+  auto there = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, resolve);
   existed = there.has_value();
-  if (!there && there.error().errno_value() != ENOENT) return there;
-  if (!there) there = os::make_dir_in_root(root(), mount.target);
-  if (!there || (mount.type != "proc" && mount.type != "sysfs")) return there;
-  auto straight = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
-  if (!straight && straight.error().errno_value() == ELOOP) {
+  if (!there && there.error().errno_value() == ENOENT) {
+    BERTH_ASSIGN(const UniqueFd made, os::make_dir_in_root(root(), mount.target), "make the folder");
+    there = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, resolve);
+  }
+  if (!there && straight && there.error().errno_value() == ELOOP) {
     return fail(Code::kInvalid, mount.type + " must be mounted on an ordinary folder, " + mount.target + " leads through a link");
   }
-  return straight;
+  return there;
 }
 
 Result<UniqueFd> RootBuilder::new_filesystem(const PlannedMount& mount, const struct stat* underneath) {
