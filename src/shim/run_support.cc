@@ -29,6 +29,11 @@ std::string slurp(const std::string& path) {
   return text ? *text : text.error().text();
 }
 
+bool gone(std::uint32_t pid) {
+  const auto status = os::read_file("/proc/" + std::to_string(pid) + "/stat", 4096);
+  return !status || status->find(") Z ") != std::string::npos;
+}
+
 void RunTest::SetUp() {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
   if (!os::exists(kBusybox)) GTEST_SKIP() << "needs " << kBusybox << " (package busybox-static)";

@@ -86,5 +86,7 @@ class RunTest : public testing::Test {
 
 /// The text of `path`, or what went wrong.
 std::string slurp(const std::string& path);
+/// Whether the process has ended. Whose orphan it was may take its time to reap it.
+bool gone(std::uint32_t pid);
 
 }  // namespace berth::shim::test

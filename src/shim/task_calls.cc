@@ -32,8 +32,9 @@ std::uint32_t start_failure_code(const Error& error) {
 
 // The caller's object exists; what does not is a program in it.
 Error start_error(Error error) {
-  return error.code() == Code::kNotFound || error.code() == Code::kDenied ? std::move(error).as(Code::kInvalid)
-                                                                         : std::move(error);
+  const bool program =
+      error.code() == Code::kNotFound || error.code() == Code::kDenied || error.errno_value() == ENOEXEC;
+  return program ? std::move(error).as(Code::kInvalid) : std::move(error);
 }
 
 Result<> set_state(Container& container, ProcessState from, ProcessState to, Result<> (engine::Container::*change)()) {
