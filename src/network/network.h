@@ -17,6 +17,13 @@ struct PortMapping {
   std::string host_ip;          ///< empty: every address
 };
 
+/// The pod's resolver settings, for plugins that ask for them (capability "dns").
+struct DnsSettings {
+  std::vector<std::string> servers;
+  std::vector<std::string> searches;
+  std::vector<std::string> options;
+};
+
 /// The pod a network is made for.
 struct PodNetwork {
   std::string sandbox_id;
@@ -30,6 +37,8 @@ struct PodNetwork {
   std::string netns_path;
   std::vector<PortMapping> ports;
   std::map<std::string, std::string> annotations;
+  DnsSettings dns;
+  std::string cgroup_path;  ///< the pod's cgroup, for the capability "cgroupPath"; empty: not told
 };
 
 /// What a pod got. Written to the sandbox's record.
@@ -81,7 +90,10 @@ class Network {
   [[nodiscard]] virtual std::vector<std::string> holders() const = 0;
   /// Removes the bridge, chains and tables that the built-in network shares between pods, when no pod holds anything.
   virtual Result<> teardown() = 0;
-  /// From memory, never blocks.
+  /// Asks CNI plugins (STATUS, from version 1.1 on) whether they are ready, for status() to tell. Blocks; open() does
+  /// it once, a daemon may do it from time to time. Without such plugins success at once.
+  virtual Result<> probe() { return {}; }
+  /// From memory, but for two stat calls that notice a changed CNI folder (then its first file is read anew).
   [[nodiscard]] virtual Status status() const = 0;
 };
 
