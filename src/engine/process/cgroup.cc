@@ -231,19 +231,40 @@ Result<> Cgroup::apply(const CgroupPlan& plan) const {
   return {};
 }
 
+std::size_t Cgroup::grouping_index() const {
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    const auto& controllers = layout_->hierarchies[i].controllers;
+    if (!paths_[i].empty() && std::ranges::find(controllers, "freezer") != controllers.end()) return i;
+  }
+  const auto first = std::ranges::find_if(paths_, [](const auto& path) { return !path.empty(); });
+  return static_cast<std::size_t>(first - paths_.begin());
+}
+
+Result<Cgroup> Cgroup::below(const std::string& sub) const {
+  BERTH_ASSIGN(const std::string suffix, clean_path(sub), "sub-cgroup");
+  if (suffix == "/") return fail(Code::kInvalid, "sub-cgroup: no name");
+  Cgroup inner;
+  inner.layout_ = layout_;
+  inner.paths_.assign(paths_.size(), "");
+  const std::size_t index = grouping_index();
+  if (index < paths_.size()) inner.paths_[index] = paths_[index] + suffix;
+  return inner;
+}
+
 Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
+  Cgroup inner;
+  if (!sub.empty()) {
+    BERTH_ASSIGN(inner, below(sub), "cgroup");
+  }
   CgroupEntry entry;
   for (std::size_t i = 0; i < paths_.size(); ++i) {
     if (paths_[i].empty()) continue;
     const int root = layout_->hierarchies[i].root.get();
-    std::string path = paths_[i];
-    if (!sub.empty()) {
-      BERTH_ASSIGN(const std::string below, clean_path(sub), "sub-cgroup");
-      path += below;
+    const bool own_group = !sub.empty() && !inner.paths_[i].empty();
+    const std::string& path = own_group ? inner.paths_[i] : paths_[i];
+    if (own_group) {
       BERTH_ASSIGN(const bool made, os::make_cgroup(root, path), "sub-cgroup");
       if (made && layout_->hierarchies[i].name.find("cpuset") != std::string::npos) {
-        Cgroup inner = *this;
-        inner.paths_[i] = path;
         BERTH_TRY(inner.init_cpuset(i), "sub-cgroup");
       }
     }
@@ -341,6 +362,17 @@ Result<std::size_t> Cgroup::kill_all(int signal) const {
     if (held) return total;
   }
   return total;
+}
+
+Result<bool> Cgroup::remove_if_empty() const {
+  for (std::size_t i = 0; i < paths_.size(); ++i) {
+    if (paths_[i].empty()) continue;
+    auto done = os::remove_cgroup(layout_->hierarchies[i].root.get(), paths_[i]);
+    if (done) continue;
+    if (done.error().errno_value() == EBUSY) return false;
+    return fail(std::move(done).error().in("remove cgroup " + layout_->hierarchies[i].name + paths_[i]));
+  }
+  return true;
 }
 
 Result<> Cgroup::remove() const {

@@ -45,6 +45,12 @@ class Cgroup final {
   /// `sub`: a cgroup directly below, made if missing; empty: the container's own.
   [[nodiscard]] Result<CgroupEntry> entry(const std::string& sub) const;
 
+  /// What entry(sub) makes below this one. Under v1 it is in one hierarchy alone: it only says who belongs together, the
+  /// limits are the container's, and every further folder would cost its share of the time that an exec takes.
+  [[nodiscard]] Result<Cgroup> below(const std::string& sub) const;
+  /// One attempt at remove(): false while processes are in it.
+  [[nodiscard]] Result<bool> remove_if_empty() const;
+
   /// Every process here and below, unsorted, each once. Empty when the cgroup is gone.
   [[nodiscard]] Result<std::vector<pid_t>> pids() const;
   /// Stops or continues all; returns when the kernel says it is done, kTimeout after two seconds (then undone).
@@ -69,6 +75,8 @@ class Cgroup final {
   [[nodiscard]] Result<UniqueFd> open_index(std::size_t index) const;
   [[nodiscard]] Result<> write_one(const CgroupWrite& write) const;
   [[nodiscard]] Result<std::size_t> signal_each(int signal) const;
+  /// The v1 hierarchy that below() uses.
+  [[nodiscard]] std::size_t grouping_index() const;
   [[nodiscard]] Result<> init_cpuset(std::size_t index) const;
   [[nodiscard]] Result<> enable_controllers() const;
   void stats_v1(Stats& stats) const;

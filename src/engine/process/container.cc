@@ -92,6 +92,13 @@ std::uint64_t LinuxContainer::start_time() const {
   return os::process_start_time(parts_.init.pid).value_or(0);
 }
 
+Result<bool> LinuxContainer::end_exec(const std::string& sub_cgroup, bool kill_rest) {
+  if (sub_cgroup.empty()) return true;
+  BERTH_ASSIGN(const Cgroup group, parts_.cgroup.below(sub_cgroup), "exec");
+  if (kill_rest) BERTH_TRY(group.kill_all(SIGKILL), "exec");
+  return group.remove_if_empty();
+}
+
 Result<> LinuxContainer::kill(int signal, bool all) {
   if (all && !parts_.cgroup.empty()) {
     BERTH_ASSIGN(const std::size_t count, parts_.cgroup.kill_all(signal), "kill");

@@ -30,6 +30,7 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] UniqueFd take_console() override { return std::move(parts_.init.console); }
   Result<> start() override;
   Result<Process> exec(const ExecRequest& request) override;
+  Result<bool> end_exec(const std::string& sub_cgroup, bool kill_rest) override;
   Result<> kill(int signal, bool all) override;
   Result<> pause() override;
   Result<> resume() override;

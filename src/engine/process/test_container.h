@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -123,5 +124,62 @@ inline Outcome run_container(ProcessEngine& engine, const Bundle& bundle, spec::
 inline Outcome run_script(ProcessEngine& engine, const Bundle& bundle, const std::string& script) {
   return run_container(engine, bundle, default_spec(bundle, {"/bin/sh", "-c", script}));
 }
+
+inline std::vector<std::string> lines_of(const std::string& path) {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  return lines;
+}
+
+/// A bundle and an engine; after each test no mount and no cgroup of it may be left.
+class EngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override { mounts_before_ = lines_of("/proc/self/mountinfo"); }
+  void TearDown() override {
+    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
+    for (const char* hierarchy : {"memory", "pids", "freezer", "cpuset", "devices", "cpu"}) {
+      EXPECT_FALSE(os::exists("/sys/fs/cgroup/" + std::string(hierarchy) + "/" + bundle_.name()));
+    }
+  }
+  Outcome run(const std::string& script) { return run_script(*engine_, bundle_, script); }
+  Outcome run(spec::Spec spec) { return run_container(*engine_, bundle_, std::move(spec)); }
+  spec::Spec script_spec(const std::string& script) { return default_spec(bundle_, {"/bin/sh", "-c", script}); }
+  /// Expects the creation to fail; the error's text.
+  Error refused(spec::Spec spec) {
+    CreateRequest request;
+    request.id = bundle_.name();
+    request.bundle = bundle_.path();
+    request.spec = std::move(spec);
+    auto made = engine_->create_process(std::move(request));
+    if (made) {
+      ADD_FAILURE() << "was created";
+      EXPECT_TRUE((*made)->remove().has_value());
+      return Error(Code::kInternal, "created");
+    }
+    return made.error();
+  }
+  std::unique_ptr<ProcessContainer> create(spec::Spec spec, Stdio stdio = {}) {
+    CreateRequest request;
+    request.id = bundle_.name();
+    request.bundle = bundle_.path();
+    request.spec = std::move(spec);
+    request.stdio = stdio;
+    request.die_with_parent = true;
+    auto made = engine_->create_process(std::move(request));
+    EXPECT_TRUE(made.has_value()) << made.error().text();
+    return made ? std::move(*made) : nullptr;
+  }
+  /// Removes it and reaps init.
+  static void finish(ProcessContainer& container) {
+    const auto removed = container.remove();
+    EXPECT_TRUE(removed.has_value()) << removed.error().text();
+    EXPECT_TRUE(os::reap_pidfd(container.init().pidfd.get()).has_value());
+  }
+
+  Bundle bundle_;
+  std::unique_ptr<ProcessEngine> engine_ = make_process_engine();
+  std::vector<std::string> mounts_before_;
+};
 
 }  // namespace berth::engine::process::testing
