@@ -37,8 +37,9 @@ Result<> PullJob::fetch_layers(std::unique_ptr<HttpSession> session, const Pulle
     report({image.blobs[i].digest, LayerState::kWaiting, 0, image.blobs[i].size});
   }
   // The largest first: it decides when the last thread is done.
-  std::stable_sort(shared.order.begin(), shared.order.end(),
-                   [&](std::size_t a, std::size_t b) { return image.blobs[a].size > image.blobs[b].size; });
+  std::sort(shared.order.begin(), shared.order.end(), [&](std::size_t a, std::size_t b) {
+    return image.blobs[a].size != image.blobs[b].size ? image.blobs[a].size > image.blobs[b].size : a < b;
+  });
   const std::stop_callback forward(stop_.get_token(), [&shared] { shared.stop.request_stop(); });
   {
     std::vector<std::jthread> threads;
