@@ -57,6 +57,7 @@ TEST_F(RunTest, FromCreateToDelete) {
   EXPECT_EQ(remove("c1").error().code(), Code::kNotFound);
   // Shutdown without `now` ends a shim that has nothing left.
   ASSERT_TRUE(call<Empty>("Shutdown", task::ShutdownRequest()));
+  client_->close();
 }
 
 TEST_F(RunTest, TheContainerSeesThePodAndNothingOfTheShim) {
