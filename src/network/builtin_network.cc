@@ -159,14 +159,16 @@ Result<> BuiltinNetwork::prepare_rules() {
 
 // Makes or repairs what the pods share. Two cheap questions when all is there; the bridge is looked at again only when
 // joining it fails.
+Result<> BuiltinNetwork::prepare_shared() {
+  const bool first = bridge_index_ == 0;
+  if (first) BERTH_TRY(prepare_bridge(), "bridge " + options_.bridge);
+  BERTH_ASSIGN(const bool intact, rules_.intact(), "rules of " + options_.bridge);
+  if (first || !intact) BERTH_TRY(prepare_rules(), "rules of " + options_.bridge);
+  return {};
+}
+
 Result<> BuiltinNetwork::prepare_host() {
-  auto made = [this]() -> Result<> {
-    const bool first = bridge_index_ == 0;
-    if (first) BERTH_TRY(prepare_bridge(), "bridge " + options_.bridge);
-    BERTH_ASSIGN(const bool intact, rules_.intact(), "rules of " + options_.bridge);
-    if (first || !intact) BERTH_TRY(prepare_rules(), "rules of " + options_.bridge);
-    return {};
-  }();
+  auto made = prepare_shared();
   fault_ = made ? "" : made.error().text();
   return made;
 }

@@ -37,6 +37,7 @@ class BuiltinNetwork final {
 
   Result<std::vector<PortMapping>> published(const std::vector<PortMapping>& ports) const;
   Result<> prepare_host() BERTH_REQUIRES(mutex_);
+  Result<> prepare_shared() BERTH_REQUIRES(mutex_);
   Result<> prepare_bridge() BERTH_REQUIRES(mutex_);
   Result<> prepare_rules() BERTH_REQUIRES(mutex_);
   Result<> allow_loopback_ports() BERTH_REQUIRES(mutex_);

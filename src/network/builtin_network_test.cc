@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "base/ids.h"
-#include "network/test_host.h"
+#include "network/host_fixture_test.h"
 #include "os/file.h"
 
 namespace berth::network {

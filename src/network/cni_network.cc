@@ -82,23 +82,30 @@ CniNetwork::Stamp CniNetwork::stamp_of(const std::string& path) {
           nanoseconds(info.st_mtim)};
 }
 
-void CniNetwork::load_config() const {
-  config_ = {};
-  const auto fault = [this](const Error& error) { config_.fault = config_.file + ": " + error.text(); };
-  auto file = first_cni_file(options_.conf_dir);
+CniNetwork::Config CniNetwork::read_config(const std::string& dir, Stamp& stamp) {
+  Config out;
+  auto file = first_cni_file(dir);
   if (!file) {
-    config_.file = options_.conf_dir;
-    fault(file.error());
-    return;
+    out.file = dir;
+    out.fault = dir + ": " + file.error().text();
+    return out;
   }
-  config_.file = *file;
-  file_ = stamp_of(*file);
-  if (file->empty()) return;
+  out.file = *file;
+  if (file->empty()) return out;
+  // Before the read: a change during it must be seen the next time.
+  stamp = stamp_of(*file);
   const auto text = os::read_file(*file, kMaxConfBytes);
-  if (!text) return fault(text.error());
+  if (!text) {
+    out.fault = *file + ": " + text.error().text();
+    return out;
+  }
   auto conf = parse_cni_conf(*text);
-  if (!conf) return fault(conf.error());
-  config_.conf = std::make_shared<const CniConf>(std::move(*conf));
+  if (conf) {
+    out.conf = std::make_shared<const CniConf>(std::move(*conf));
+  } else {
+    out.fault = *file + ": " + conf.error().text();
+  }
+  return out;
 }
 
 CniNetwork::Config CniNetwork::config() const {
@@ -109,7 +116,8 @@ CniNetwork::Config CniNetwork::config() const {
   const Config before = config_;
   const std::int64_t now = wall_now_ns();
   folder_ = folder;
-  load_config();
+  file_ = {};
+  config_ = read_config(options_.conf_dir, file_);
   // The same content is the same configuration for those who hold it.
   if (config_.conf && before.conf && config_.conf->text == before.conf->text) config_.conf = before.conf;
   fresh_ = now - folder_.changed_ns > kClockStepNs && now - file_.changed_ns > kClockStepNs;

@@ -49,7 +49,7 @@ class CniNetwork final {
       : options_(options), store_(std::move(store)) {}
 
   static Stamp stamp_of(const std::string& path);
-  void load_config() const BERTH_REQUIRES(mutex_);
+  static Config read_config(const std::string& dir, Stamp& stamp);
   Result<std::string> add_plugins(const CniConf& conf, const PodNetwork& pod, const std::string& args,
                                   const std::stop_token& stop) const;
   Result<> delete_plugins(CniRecord record, const std::string& netns, std::chrono::milliseconds timeout);

@@ -4,8 +4,8 @@
 #include "base/strings.h"
 #include "network/json.h"
 #include "network/network.h"
-#include "network/test_host.h"
-#include "network/test_plugins.h"
+#include "network/host_fixture_test.h"
+#include "network/plugins_fixture_test.h"
 
 namespace berth::network {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstdlib>
 
 #include "base/strings.h"
-#include "network/test_plugins.h"
+#include "network/plugins_fixture_test.h"
 
 namespace berth::network {
 namespace {

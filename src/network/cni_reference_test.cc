@@ -7,7 +7,7 @@
 
 #include "base/ids.h"
 #include "network/network.h"
-#include "network/test_host.h"
+#include "network/host_fixture_test.h"
 #include "os/file.h"
 
 namespace berth::network {

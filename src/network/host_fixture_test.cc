@@ -1,4 +1,4 @@
-#include "network/test_host.h"
+#include "network/host_fixture_test.h"
 
 #include <arpa/inet.h>
 #include <linux/netlink.h>
