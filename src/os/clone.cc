@@ -1,7 +1,6 @@
 #include "os/clone.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -46,10 +45,8 @@ Result<int> reap_pidfd(int pidfd) {
   return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 }
 
-Result<> cloexec_from(unsigned first) {
-  if (::syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
-    return fail_errno(errno, "close_range");
-  }
+Result<> close_from(unsigned first) {
+  if (::syscall(SYS_close_range, first, ~0U, 0) != 0) return fail_errno(errno, "close_range");
   return {};
 }
 

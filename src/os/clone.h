@@ -24,8 +24,8 @@ Result<Cloned> clone_process(const CloneOptions& options);
 
 /// Waits until `pidfd`'s process, a child, has ended, and reaps it: the exit code, or 128 + signal.
 Result<int> reap_pidfd(int pidfd);
-/// close_range(2): everything from `first` up gets CLOEXEC.
-Result<> cloexec_from(unsigned first);
+/// close_range(2): closes everything from `first` up. For the time before exec: owners of such descriptors must not run.
+Result<> close_from(unsigned first);
 
 /// Field 22 of /proc/PID/stat, clock ticks since boot, and whether the process is a zombie or dead.
 struct ProcessTimes {

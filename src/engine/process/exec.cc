@@ -67,7 +67,7 @@ Result<> run_exec(ExecChild& child) {
   if (proc.valid()) BERTH_TRY(finish.with_host_proc(proc.get()), "process");
   proc.reset();
   BERTH_TRY(finish.before_wait(), "process");
-  terminal.reset();
+  [[maybe_unused]] const int closed = terminal.release();  // before_wait() closed all
   return finish.exec();
 }
 

@@ -138,25 +138,37 @@ Result<> Finish::set_stdio() {
   return {};
 }
 
+/// Afterwards exactly these are open: stdio, the passed ones, and what must stay until exec. Everything else is closed
+/// now and not only by exec, so that no path (a working folder /proc/self/fd/N) leads to one. Source: CVE-2024-21626.
 Result<> Finish::place_extra_fds() {
   const auto& extra = *setup_.extra_fds;
   const int end = 3 + static_cast<int>(extra.size());
-  if (!extra.empty()) {
-    for (int* const fd : setup_.keep_fds) {
-      if (*fd < 0 || *fd >= end) continue;
-      *fd = ::fcntl(*fd, F_DUPFD_CLOEXEC, end);
-      if (*fd < 0) return fail_errno(errno, "move a descriptor away");
-    }
-    std::vector<UniqueFd> moved;
-    for (const int fd : extra) {
-      moved.emplace_back(::fcntl(fd, F_DUPFD_CLOEXEC, end));
-      if (!moved.back()) return fail_errno(errno, "pass descriptor " + std::to_string(fd));
-    }
-    for (std::size_t i = 0; i < moved.size(); ++i) {
-      if (::dup2(moved[i].get(), 3 + static_cast<int>(i)) < 0) return fail_errno(errno, "pass a descriptor");
+  const int keep_end = end + static_cast<int>(setup_.keep_fds.size());
+  for (int* const fd : setup_.keep_fds) {
+    if (*fd < 0 || *fd >= keep_end) continue;
+    *fd = ::fcntl(*fd, F_DUPFD_CLOEXEC, keep_end);
+    if (*fd < 0) return fail_errno(errno, "move a descriptor away");
+  }
+  std::vector<int> moved;
+  for (const int fd : extra) {
+    moved.push_back(::fcntl(fd, F_DUPFD_CLOEXEC, keep_end));
+    if (moved.back() < 0) return fail_errno(errno, "pass descriptor " + std::to_string(fd));
+  }
+  for (std::size_t i = 0; i < moved.size(); ++i) {
+    if (::dup2(moved[i], 3 + static_cast<int>(i)) < 0) return fail_errno(errno, "pass a descriptor");
+  }
+  for (std::size_t i = 0; i < setup_.keep_fds.size(); ++i) {
+    int* const fd = setup_.keep_fds[i];
+    const int place = end + static_cast<int>(i);
+    if (*fd < 0) {
+      ::close(place);  // whatever lay there
+    } else if (::dup3(*fd, place, O_CLOEXEC) < 0) {
+      return fail_errno(errno, "move a descriptor");
+    } else {
+      *fd = place;
     }
   }
-  return os::cloexec_from(static_cast<unsigned>(end));
+  return os::close_from(static_cast<unsigned>(keep_end));
 }
 
 Result<> Finish::set_limits() {

@@ -31,7 +31,8 @@ class Finish final {
 
   /// What wants the host's procfs: oom_score_adj, LSM labels. Before the root is changed. `proc_fd`: verified.
   Result<> with_host_proc(int proc_fd);
-  /// Everything up to the wait: limits, stdio, identity, capabilities, working folder, look-up of the program.
+  /// Everything up to the wait: stdio, limits, identity, capabilities, working folder, look-up of the program. Closes
+  /// every descriptor but stdio, the passed ones and keep_fds: owners of others must give them up.
   Result<> before_wait();
   /// seccomp, the last capabilities, exec. Returns only the error.
   std::unexpected<Error> exec();

@@ -173,7 +173,7 @@ Result<> Init::run() {
   // From here on nothing of the host may be open but the channel, whatever the container's processes can reach.
   proc_.reset();
   BERTH_TRY(finish.before_wait(), "process");
-  console_.reset();
+  [[maybe_unused]] const int closed = console_.release();  // before_wait() closed all
   BERTH_TRY(wait_for_start(), "start");
   if (spec_.hooks) {
     const std::string state =

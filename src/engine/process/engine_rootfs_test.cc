@@ -1,0 +1,198 @@
+#include <gmock/gmock.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "engine/process/test_container.h"
+
+namespace berth::engine::process {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::EngineTest;
+
+spec::Mount mount_of(std::string to, std::string type, std::string source, std::vector<std::string> options) {
+  spec::Mount entry;
+  entry.destination = std::move(to);
+  entry.type = std::move(type);
+  entry.source = std::move(source);
+  entry.options = std::move(options);
+  return entry;
+}
+
+class RootfsTest : public EngineTest {
+ protected:
+  std::string rootfs() { return bundle_.path() + "/rootfs"; }
+  std::string make_source(const std::string& name) {
+    const std::string path = bundle_.path() + "/" + name;
+    EXPECT_TRUE(os::make_dirs(path).has_value());
+    EXPECT_TRUE(os::write_file_atomic(path + "/file", "content of " + name + "\n").has_value());
+    return path;
+  }
+};
+
+TEST_F(RootfsTest, MountsHaveTheirOptions) {
+  auto spec = script_spec("cat /proc/self/mountinfo | awk '{print $5, $6, $9}'");
+  spec.mounts.push_back(mount_of("/t", "tmpfs", "tmpfs", {"ro", "nosuid", "nodev", "noexec", "noatime", "size=1m", "mode=1777"}));
+  spec.mounts.push_back(mount_of("/b", "bind", make_source("b"), {"bind", "ro", "nosuid", "nosymfollow"}));
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr("/proc rw,nosuid,nodev,noexec,relatime proc\n"));
+  EXPECT_THAT(out, HasSubstr("/dev rw,nosuid tmpfs\n"));
+  EXPECT_THAT(out, HasSubstr("/dev/pts rw,nosuid,noexec,relatime devpts\n"));
+  EXPECT_THAT(out, HasSubstr("/sys ro,nosuid,nodev,noexec,relatime sysfs\n"));
+  EXPECT_THAT(out, HasSubstr("/sys/fs/cgroup/memory ro,nosuid,nodev,noexec,relatime cgroup\n"));
+  EXPECT_THAT(out, HasSubstr("/t ro,nosuid,nodev,noexec,noatime tmpfs\n"));
+  EXPECT_THAT(out, HasSubstr("/b ro,nosuid"));
+  EXPECT_THAT(out, Not(HasSubstr(bundle_.path()))) << "a place of the host";
+}
+
+TEST_F(RootfsTest, BindMountsOfFilesAndFoldersMakeTheirTargets) {
+  auto spec = script_spec("cat /new/deep/folder/file /new/file; touch /new/deep/folder/x 2>&1; echo rc $?");
+  const std::string source = make_source("src");
+  spec.mounts.push_back(mount_of("/new/deep/folder", "bind", source, {"rbind", "rro"}));
+  spec.mounts.push_back(mount_of("/new/file", "", "src/file", {"bind"}));
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr("content of src\ncontent of src\n"));
+  EXPECT_THAT(out, HasSubstr("Read-only file system\nrc 1"));
+  EXPECT_FALSE(os::exists(source + "/x"));
+}
+
+TEST_F(RootfsTest, RecursiveOptionsReachWhatIsBelow) {
+  const std::string source = make_source("tree");
+  ASSERT_TRUE(os::make_dirs(source + "/sub").has_value());
+  ASSERT_EQ(::mount("tmpfs", (source + "/sub").c_str(), "tmpfs", 0, nullptr), 0);
+  auto spec = script_spec("touch /a/sub/x && echo a; touch /a/x || echo a-ro; touch /b/sub/x || echo b-ro");
+  spec.mounts.push_back(mount_of("/a", "bind", source, {"rbind", "ro"}));
+  spec.mounts.push_back(mount_of("/b", "bind", source, {"rbind", "rro"}));
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr("a\n"));
+  EXPECT_THAT(out, HasSubstr("a-ro\n"));
+  EXPECT_THAT(out, HasSubstr("b-ro\n"));
+  ASSERT_EQ(::umount((source + "/sub").c_str()), 0);
+}
+
+TEST_F(RootfsTest, MountTargetsNeverLeaveTheRoot) {
+  const std::string outside = make_source("outside");
+  ASSERT_EQ(::symlink(outside.c_str(), (rootfs() + "/absolute").c_str()), 0);
+  ASSERT_EQ(::symlink("../../../../../../../../..", (rootfs() + "/up").c_str()), 0);
+  auto spec = script_spec("mount | grep -E 'absolute|outside|/up|made'");
+  spec.mounts.push_back(mount_of("/absolute/evil", "tmpfs", "tmpfs", {}));
+  spec.mounts.push_back(mount_of("/up/made/by/container", "tmpfs", "tmpfs", {}));
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr(outside + "/evil")) << "the link's path, inside";
+  EXPECT_THAT(out, HasSubstr("/made/by/container"));
+  EXPECT_FALSE(os::exists(outside + "/evil"));
+  EXPECT_FALSE(os::exists("/made"));
+  EXPECT_TRUE(os::exists(rootfs() + outside + "/evil"));
+}
+
+TEST_F(RootfsTest, ProcBehindALinkIsRefused) {
+  ASSERT_EQ(::symlink("tmp", (rootfs() + "/proc").c_str()), 0);
+  EXPECT_THAT(refused(script_spec("true")).text(), HasSubstr("must be mounted on an ordinary folder"));
+}
+
+TEST_F(RootfsTest, ANullDeviceThatIsNoneMasksNothing) {
+  // An image without a /dev of its own that puts a file where the null device belongs (CVE-2025-31133).
+  ASSERT_TRUE(os::make_dirs(rootfs() + "/dev").has_value());
+  ASSERT_TRUE(os::write_file_atomic(rootfs() + "/dev/null", "I am the mask\n").has_value());
+  auto spec = script_spec("cat /proc/keys | wc -c");
+  spec.mounts.erase(spec.mounts.begin() + 1, spec.mounts.begin() + 4);
+  spec.process->args = {"/bin/sh", "-c", "cat /proc/keys | wc -c"};
+  CreateRequest request;
+  auto pipe = os::make_pipe();
+  request.id = bundle_.name();
+  request.bundle = bundle_.path();
+  request.spec = spec;
+  request.stdio = {pipe->read.get(), pipe->write.get(), pipe->write.get()};
+  auto made = engine_->create_process(std::move(request));
+  ASSERT_TRUE(made.has_value()) << made.error().text();
+  ASSERT_TRUE((*made)->start().has_value());
+  pipe->write.reset();
+  EXPECT_EQ(os::read_all(pipe->read.get(), 1000).value_or(""), "0\n");
+  finish(**made);
+}
+
+TEST_F(RootfsTest, MaskedAndReadOnlyPaths) {
+  const auto out = run("cat /proc/keys | wc -c; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/domainname; "
+                       "chmod 777 /proc/keys; mount | grep -c 'on /proc/bus '").out;
+  EXPECT_THAT(out, HasSubstr("0\n0\n"));
+  EXPECT_THAT(out, HasSubstr("can't create /proc/sys/kernel/domainname: Read-only file system"));
+  EXPECT_THAT(out, HasSubstr("chmod: /proc/keys: Read-only file system"));
+}
+
+TEST_F(RootfsTest, DevicesLinksAndTerminalsAreThere) {
+  auto spec = script_spec("for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done; for l in fd "
+                          "stdin ptmx; do readlink /dev/$l; done; stat -c '%n %t:%T %a %u:%g' /dev/mine; stat -c %F /dev/net/pipe");
+  spec.linux->devices.push_back({.path = "/dev/mine", .type = "c", .major = 1, .minor = 5, .file_mode = 0640, .uid = 3, .gid = 4, .extra = {}});
+  spec.linux->devices.push_back({.path = "/dev/net/pipe", .type = "p", .major = 0, .minor = 0, .file_mode = 0600, .uid = {}, .gid = {}, .extra = {}});
+  EXPECT_EQ(run(spec).out,
+            "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/random 1:8 666\n/dev/urandom 1:9 666\n/dev/tty 5:0 666\n"
+            "/proc/self/fd\n/proc/self/fd/0\npts/ptmx\n/dev/mine 1:5 640 3:4\nfifo\n");
+}
+
+TEST_F(RootfsTest, ReadOnlyRoot) {
+  auto spec = script_spec("touch /x || echo refused; touch /dev/shm-ok && echo dev");
+  ASSERT_TRUE(os::make_dirs(rootfs() + "/proc").has_value());
+  spec.root->readonly = true;
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr("refused\n"));
+  EXPECT_THAT(out, HasSubstr("dev\n"));
+}
+
+TEST_F(RootfsTest, NoPivotWorksToo) {
+  auto pipe = os::make_pipe();
+  CreateRequest request;
+  request.id = bundle_.name();
+  request.bundle = bundle_.path();
+  request.spec = script_spec("ls -d /bin /tmp; pwd");
+  request.stdio = {-1, pipe->write.get(), pipe->write.get()};
+  request.no_pivot = true;
+  auto made = engine_->create_process(std::move(request));
+  ASSERT_TRUE(made.has_value()) << made.error().text();
+  pipe->write.reset();
+  ASSERT_TRUE((*made)->start().has_value());
+  EXPECT_EQ(os::read_all(pipe->read.get(), 1000).value_or(""), "/bin\n/tmp\n/\n");
+  finish(**made);
+}
+
+TEST_F(RootfsTest, TmpfsCopiesUp) {
+  ASSERT_EQ(std::system(("mkdir -p " + rootfs() + "/data/sub && echo one > " + rootfs() + "/data/a && ln -s a " + rootfs() +  // NOLINT
+                         "/data/l && echo two > " + rootfs() + "/data/sub/b && chmod 750 " + rootfs() + "/data/sub && chown 7:8 " +
+                         rootfs() + "/data/sub/b").c_str()), 0);
+  auto spec = script_spec("cat /data/a /data/l /data/sub/b; stat -c %a /data/sub; stat -c %u:%g /data/sub/b; echo new > /data/a; touch /ro/x || echo ro; cat /ro/a");
+  spec.mounts.push_back(mount_of("/data", "tmpfs", "tmpfs", {"tmpcopyup"}));
+  ASSERT_EQ(std::system(("cp -a " + rootfs() + "/data " + rootfs() + "/ro").c_str()), 0);  // NOLINT
+  spec.mounts.push_back(mount_of("/ro", "tmpfs", "tmpfs", {"tmpcopyup", "ro"}));
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, ::testing::StartsWith("one\none\ntwo\n750\n7:8\n"));
+  EXPECT_THAT(out, HasSubstr("ro\none\n"));
+  EXPECT_EQ(os::read_file(rootfs() + "/data/a", 100).value_or(""), "one\n");
+}
+
+TEST_F(RootfsTest, RootPropagation) {
+  auto spec = script_spec("grep ' / / ' /proc/self/mountinfo; awk '$5 == \"/\" {print $7}' /proc/self/mountinfo");
+  spec.linux->rootfs_propagation = "shared";
+  EXPECT_THAT(run(spec).out, HasSubstr("shared:"));
+  spec.linux->rootfs_propagation = "private";
+  EXPECT_THAT(run(spec).out, Not(HasSubstr("shared:")));
+}
+
+TEST_F(RootfsTest, BadMountsNameThemselves) {
+  auto spec = script_spec("true");
+  spec.mounts.push_back(mount_of("/x", "nosuchfs", "none", {}));
+  Error error = refused(spec);
+  EXPECT_EQ(error.code(), Code::kUnsupported);
+  EXPECT_THAT(error.text(), HasSubstr("mount nosuchfs to /x"));
+  spec.mounts.back() = mount_of("/x", "tmpfs", "tmpfs", {"size=lots"});
+  error = refused(spec);
+  EXPECT_THAT(error.text(), HasSubstr("size=lots"));
+  spec.mounts.back() = mount_of("/x", "bind", "/no/such/source", {"bind"});
+  error = refused(spec);
+  EXPECT_EQ(error.code(), Code::kNotFound);
+  EXPECT_THAT(error.text(), HasSubstr("/no/such/source"));
+  spec.mounts.back() = mount_of("/x", "tmpfs", "tmpfs", {"remount"});
+  EXPECT_EQ(refused(spec).code(), Code::kUnsupported);
+}
+
+}  // namespace
+}  // namespace berth::engine::process
