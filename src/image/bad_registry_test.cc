@@ -12,14 +12,18 @@
 #include "image/testing/tar_builder.h"
 #include "spec/image.h"
 
-// Registries that lie, stall and break. Each must give an error that says so, leave nothing, and not spoil the next pull.
+// Registries that lie, stall and break. Each must give an error that says so, leave nothing, and not spoil the next
+// pull.
 namespace berth::image {
 namespace {
 
+using ::testing::AllOf;
 using testing::build_image;
 using testing::BuiltImage;
 using testing::digest_of;
+using ::testing::ElementsAre;
 using testing::gzip_layer;
+using ::testing::HasSubstr;
 using testing::HttpServer;
 using testing::plain_layer;
 using testing::Reply;
@@ -27,9 +31,6 @@ using testing::Sandbox;
 using testing::serve_image;
 using testing::ServerRequest;
 using testing::TarBuilder;
-using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 
 std::string noise(std::size_t size) {
   std::string out(size, '\0');
@@ -41,7 +42,9 @@ std::string noise(std::size_t size) {
   return out;
 }
 
-bool is_blob(const ServerRequest& request, const std::string& digest) { return request.target.ends_with("/blobs/" + digest); }
+bool is_blob(const ServerRequest& request, const std::string& digest) {
+  return request.target.ends_with("/blobs/" + digest);
+}
 
 class BadRegistryTest : public ::testing::Test {
  protected:
@@ -49,8 +52,8 @@ class BadRegistryTest : public ::testing::Test {
       : image_(build_image({gzip_layer(TarBuilder().dir("d/").file("d/f", noise(500'000)).finish())})),
         layer_digest_(digest_of(image_.layers[0].blob)) {}
 
-  /// Pulls from a server with `handler`, expects the failure `code` with a text that `text` matches, and that the store is empty
-  /// and then pulls a good image.
+  /// Pulls from a server with `handler`, expects the failure `code` with a text that `text` matches, and that the store
+  /// is empty and then pulls a good image.
   void expect_failure(const HttpServer::Handler& handler, Code code, const ::testing::Matcher<std::string>& text,
                       StoreOptions options = {}, const std::string& tag = "t", PullOptions pull = {}) {
     sandbox_.run([&] {
@@ -100,45 +103,55 @@ class BadRegistryTest : public ::testing::Test {
 };
 
 TEST_F(BadRegistryTest, NotThere) {
-  expect_failure([](const ServerRequest&, Reply& reply) {
-    reply.answer(404, R"({"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]})");
-  }, Code::kNotFound, AllOf(HasSubstr("has no manifest app:t"), HasSubstr("MANIFEST_UNKNOWN: manifest unknown")));
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) {
+        reply.answer(404, R"({"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]})");
+      },
+      Code::kNotFound, AllOf(HasSubstr("has no manifest app:t"), HasSubstr("MANIFEST_UNKNOWN: manifest unknown")));
 }
 
 TEST_F(BadRegistryTest, StallsBeforeTheManifest) {
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.hang(); }, Code::kTimeout, HasSubstr("sent nothing for 2 s"));
+  expect_failure([](const ServerRequest&, Reply& reply) { reply.hang(); }, Code::kTimeout,
+                 HasSubstr("sent nothing for 2 s"));
 }
 
 TEST_F(BadRegistryTest, StallsInTheMiddleOfALayer) {
   expect_failure(with_layer([this](const ServerRequest&, Reply& reply) {
-    const std::string& blob = image_.layers[0].blob;
-    reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" + blob.substr(0, 100'000));
-    reply.hang();
-  }), Code::kTimeout, AllOf(HasSubstr("layer " + layer_digest_), HasSubstr("sent nothing for 2 s")));
+                   const std::string& blob = image_.layers[0].blob;
+                   reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" +
+                              blob.substr(0, 100'000));
+                   reply.hang();
+                 }),
+                 Code::kTimeout, AllOf(HasSubstr("layer " + layer_digest_), HasSubstr("sent nothing for 2 s")));
 }
 
 TEST_F(BadRegistryTest, WrongContentLength) {
-  expect_failure(with_layer([this](const ServerRequest&, Reply& reply) { reply.answer(200, image_.layers[0].blob + "more"); }),
-                 Code::kCorrupt, AllOf(HasSubstr(layer_digest_), HasSubstr("announces"), HasSubstr("the manifest says")));
+  expect_failure(
+      with_layer([this](const ServerRequest&, Reply& reply) { reply.answer(200, image_.layers[0].blob + "more"); }),
+      Code::kCorrupt, AllOf(HasSubstr(layer_digest_), HasSubstr("announces"), HasSubstr("the manifest says")));
 }
 
 TEST_F(BadRegistryTest, MoreBytesThanTheManifestSays) {
   expect_failure(with_layer([this](const ServerRequest&, Reply& reply) {
-    reply.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + image_.layers[0].blob + noise(100'000));
-  }), Code::kCorrupt, HasSubstr("sends more than the"));
+                   reply.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + image_.layers[0].blob + noise(100'000));
+                 }),
+                 Code::kCorrupt, HasSubstr("sends more than the"));
 }
 
 TEST_F(BadRegistryTest, EndsEarlyAgainAndAgain) {
   expect_failure(with_layer([](const ServerRequest& request, Reply& reply) {
-    if (request.headers.contains("range")) return reply.answer(416, "");
-    reply.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this");
-  }), Code::kCorrupt, AnyOf(HasSubstr("sent 9 of the"), HasSubstr("damaged"), HasSubstr("has less of")));
+                   if (request.headers.contains("range")) return reply.answer(416, "");
+                   reply.send("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nonly this");
+                 }),
+                 Code::kCorrupt, AnyOf(HasSubstr("sent 9 of the"), HasSubstr("damaged"), HasSubstr("has less of")));
 }
 
 TEST_F(BadRegistryTest, AlwaysTruncated) {
-  expect_failure(with_layer([this](const ServerRequest&, Reply& reply) {
-    reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(image_.layers[0].blob.size()) + "\r\n\r\n");
-  }), Code::kUnavailable, AllOf(HasSubstr("after 5 tries"), HasSubstr("broke")));
+  expect_failure(
+      with_layer([this](const ServerRequest&, Reply& reply) {
+        reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(image_.layers[0].blob.size()) + "\r\n\r\n");
+      }),
+      Code::kUnavailable, AllOf(HasSubstr("after 5 tries"), HasSubstr("broke")));
 }
 
 TEST_F(BadRegistryTest, LayerDigestMismatch) {
@@ -165,16 +178,21 @@ TEST_F(BadRegistryTest, DiffIdMismatch) {
 }
 
 TEST_F(BadRegistryTest, ConfigurationDigestMismatch) {
-  expect_failure([this](const ServerRequest& request, Reply& reply) {
-    if (is_blob(request, image_.config_digest())) return reply.answer(200, std::string(image_.config.size(), ' '));
-    serve_image(image_, request, reply);
-  }, Code::kCorrupt, AllOf(HasSubstr("configuration"), HasSubstr("digest mismatch")));
+  expect_failure(
+      [this](const ServerRequest& request, Reply& reply) {
+        if (is_blob(request, image_.config_digest())) return reply.answer(200, std::string(image_.config.size(), ' '));
+        serve_image(image_, request, reply);
+      },
+      Code::kCorrupt, AllOf(HasSubstr("configuration"), HasSubstr("digest mismatch")));
 }
 
 TEST_F(BadRegistryTest, ManifestDigestMismatch) {
-  expect_failure([this](const ServerRequest&, Reply& reply) {
-    reply.answer(200, image_.manifest, {"Content-Type: " + image_.manifest_type, "Docker-Content-Digest: " + digest_of("x")});
-  }, Code::kCorrupt, HasSubstr("digest mismatch"));
+  expect_failure(
+      [this](const ServerRequest&, Reply& reply) {
+        reply.answer(200, image_.manifest,
+                     {"Content-Type: " + image_.manifest_type, "Docker-Content-Digest: " + digest_of("x")});
+      },
+      Code::kCorrupt, HasSubstr("digest mismatch"));
 }
 
 TEST_F(BadRegistryTest, LayerCountMismatch) {
@@ -187,16 +205,18 @@ TEST_F(BadRegistryTest, LayerCountMismatch) {
 }
 
 TEST_F(BadRegistryTest, NotAManifest) {
-  expect_failure([](const ServerRequest&, Reply& reply) {
-    reply.answer(200, "<html>captive portal</html>", {"Content-Type: text/html"});
-  }, Code::kInvalid, HasSubstr("find the image"));
+  expect_failure([](const ServerRequest&,
+                    Reply& reply) { reply.answer(200, "<html>captive portal</html>", {"Content-Type: text/html"}); },
+                 Code::kInvalid, HasSubstr("find the image"));
 }
 
 TEST_F(BadRegistryTest, SchemaOne) {
-  expect_failure([](const ServerRequest&, Reply& reply) {
-    reply.answer(200, R"({"schemaVersion":1,"name":"a","fsLayers":[]})",
-                 {"Content-Type: application/vnd.docker.distribution.manifest.v1+prettyjws"});
-  }, Code::kUnsupported, HasSubstr("schema 1"));
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) {
+        reply.answer(200, R"({"schemaVersion":1,"name":"a","fsLayers":[]})",
+                     {"Content-Type: application/vnd.docker.distribution.manifest.v1+prettyjws"});
+      },
+      Code::kUnsupported, HasSubstr("schema 1"));
 }
 
 TEST_F(BadRegistryTest, NoContainerImage) {
@@ -214,20 +234,27 @@ TEST_F(BadRegistryTest, OtherArchitecture) {
 }
 
 TEST_F(BadRegistryTest, RedirectLoop) {
-  expect_failure([](const ServerRequest& request, Reply& reply) {
-    reply.answer(307, "", {"Location: " + std::string(request.target.ends_with("?again") ? "/v2/app/manifests/t" : "/v2/app/manifests/t?again")});
-  }, Code::kUnavailable, HasSubstr("redirects in circles"));
+  expect_failure(
+      [](const ServerRequest& request, Reply& reply) {
+        reply.answer(307, "",
+                     {"Location: " + std::string(request.target.ends_with("?again") ? "/v2/app/manifests/t"
+                                                                                    : "/v2/app/manifests/t?again")});
+      },
+      Code::kUnavailable, HasSubstr("redirects in circles"));
 }
 
 TEST_F(BadRegistryTest, EndlessRedirects) {
-  expect_failure([count = std::make_shared<std::atomic<int>>(0)](const ServerRequest&, Reply& reply) {
-    reply.answer(302, "", {"Location: /v2/x" + std::to_string((*count)++)});
-  }, Code::kUnavailable, HasSubstr("more than 10 redirects"));
+  expect_failure(
+      [count = std::make_shared<std::atomic<int>>(0)](const ServerRequest&, Reply& reply) {
+        reply.answer(302, "", {"Location: /v2/x" + std::to_string((*count)++)});
+      },
+      Code::kUnavailable, HasSubstr("more than 10 redirects"));
 }
 
 TEST_F(BadRegistryTest, RedirectToAnotherScheme) {
   for (const char* location : {"file:///etc/passwd", "ftp://127.0.0.1/", "http://user:pw@127.0.0.1/"}) {
-    expect_failure([location](const ServerRequest&, Reply& reply) { reply.answer(302, "", {std::string("Location: ") + location}); },
+    expect_failure([location](const ServerRequest&,
+                              Reply& reply) { reply.answer(302, "", {std::string("Location: ") + location}); },
                    Code::kUnavailable, HasSubstr("redirect: address"));
   }
 }
@@ -236,47 +263,55 @@ TEST_F(BadRegistryTest, LoginLoop) {
   PullOptions pull;
   pull.auth.username = "me";
   pull.auth.password = "wrong-s3cret";
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""}); },
-                 Code::kDenied, AllOf(HasSubstr("does not accept the login"), Not(HasSubstr("s3cret"))), {}, "t", pull);
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""}); },
+      Code::kDenied, AllOf(HasSubstr("does not accept the login"), Not(HasSubstr("s3cret"))), {}, "t", pull);
   EXPECT_EQ(log_.size(), 2U);
 }
 
 TEST_F(BadRegistryTest, NoCredentials) {
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""}); },
-                 Code::kDenied, HasSubstr("asks for a user name and password"));
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""}); },
+      Code::kDenied, HasSubstr("asks for a user name and password"));
   expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Negotiate"}); },
                  Code::kDenied, HasSubstr("not supported: negotiate"));
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, ""); }, Code::kDenied, HasSubstr("not supported: nothing"));
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x"}); },
-                 Code::kUnavailable, HasSubstr("WWW-Authenticate header"));
+  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(401, ""); }, Code::kDenied,
+                 HasSubstr("not supported: nothing"));
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x"}); },
+      Code::kUnavailable, HasSubstr("WWW-Authenticate header"));
 }
 
 TEST_F(BadRegistryTest, TokenServiceThatIsPlainTextElsewhere) {
   PullOptions pull;
   pull.auth.username = "me";
   pull.auth.password = "secret";
-  expect_failure([](const ServerRequest&, Reply& reply) {
-    reply.answer(401, "", {"WWW-Authenticate: Bearer realm=\"http://192.0.2.1/token\""});
-  }, Code::kDenied, HasSubstr("credentials are not sent to 192.0.2.1 over http"), {}, "t", pull);
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) {
+        reply.answer(401, "", {"WWW-Authenticate: Bearer realm=\"http://192.0.2.1/token\""});
+      },
+      Code::kDenied, HasSubstr("credentials are not sent to 192.0.2.1 over http"), {}, "t", pull);
 }
 
 TEST_F(BadRegistryTest, RateLimit) {
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(429, "", {"Retry-After: 600"}); }, Code::kUnavailable,
-                 AllOf(HasSubstr("come back in 600 s"), HasSubstr("limits the rate")));
+  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(429, "", {"Retry-After: 600"}); },
+                 Code::kUnavailable, AllOf(HasSubstr("come back in 600 s"), HasSubstr("limits the rate")));
   EXPECT_EQ(log_.size(), 1U);
 }
 
 TEST_F(BadRegistryTest, HugeHeaders) {
-  expect_failure([](const ServerRequest&, Reply& reply) {
-    std::string head = "HTTP/1.1 200 OK\r\n";
-    for (int i = 0; i < 4000; ++i) head += "X-" + std::to_string(i) + ": " + std::string(80, 'h') + "\r\n";
-    reply.send(head + "\r\n");
-  }, Code::kExhausted, HasSubstr("more than 64 KiB of headers"));
+  expect_failure(
+      [](const ServerRequest&, Reply& reply) {
+        std::string head = "HTTP/1.1 200 OK\r\n";
+        for (int i = 0; i < 4000; ++i) head += "X-" + std::to_string(i) + ": " + std::string(80, 'h') + "\r\n";
+        reply.send(head + "\r\n");
+      },
+      Code::kExhausted, HasSubstr("more than 64 KiB of headers"));
 }
 
 TEST_F(BadRegistryTest, HugeManifest) {
-  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(200, std::string(5 << 20, ' ')); }, Code::kExhausted,
-                 HasSubstr("exceeds 4194304 bytes"));
+  expect_failure([](const ServerRequest&, Reply& reply) { reply.answer(200, std::string(5 << 20, ' ')); },
+                 Code::kExhausted, HasSubstr("exceeds 4194304 bytes"));
 }
 
 TEST_F(BadRegistryTest, HugeConfiguration) {
@@ -290,29 +325,39 @@ TEST_F(BadRegistryTest, HugeConfiguration) {
 
 TEST_F(BadRegistryTest, AnotherRange) {
   expect_failure(with_layer([this](const ServerRequest& request, Reply& reply) {
-    const std::string& blob = image_.layers[0].blob;
-    if (request.headers.contains("range")) {
-      return reply.answer(206, blob, {"Content-Range: bytes 0-" + std::to_string(blob.size() - 1) + "/" + std::to_string(blob.size())});
-    }
-    reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" + blob.substr(0, 50'000));
-  }), Code::kCorrupt, HasSubstr("answered another range"));
+                   const std::string& blob = image_.layers[0].blob;
+                   if (request.headers.contains("range")) {
+                     return reply.answer(206, blob,
+                                         {"Content-Range: bytes 0-" + std::to_string(blob.size() - 1) + "/" +
+                                          std::to_string(blob.size())});
+                   }
+                   reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" +
+                              blob.substr(0, 50'000));
+                 }),
+                 Code::kCorrupt, HasSubstr("answered another range"));
 }
 
 TEST_F(BadRegistryTest, MaliciousLayers) {
   const auto failing = [&](const std::string& tar, Code code, const std::string& text) {
     const auto layer = gzip_layer(tar);
-    expect_failure(serving(build_image({layer})), code, AllOf(HasSubstr("layer " + digest_of(layer.blob)), HasSubstr(text)));
+    expect_failure(serving(build_image({layer})), code,
+                   AllOf(HasSubstr("layer " + digest_of(layer.blob)), HasSubstr(text)));
   };
-  failing(TarBuilder().file("../../../../tmp/berth-escape", "x").finish(), Code::kCorrupt, "entry \"../../../../tmp/berth-escape\"");
-  failing(TarBuilder().symlink("l", "/tmp").file("l/berth-escape", "x").finish(), Code::kCorrupt, "entry \"l/berth-escape\"");
-  failing(TarBuilder().hard_link("h", "/etc/passwd").finish(), Code::kCorrupt, "hard link target \"/etc/passwd\" is not in this layer");
-  failing(TarBuilder().file("f", std::string(4000, 'x')).unfinished().substr(0, 3000), Code::kCorrupt, "truncated at entry \"f\"");
+  failing(TarBuilder().file("../../../../tmp/berth-escape", "x").finish(), Code::kCorrupt,
+          "entry \"../../../../tmp/berth-escape\"");
+  failing(TarBuilder().symlink("l", "/tmp").file("l/berth-escape", "x").finish(), Code::kCorrupt,
+          "entry \"l/berth-escape\"");
+  failing(TarBuilder().hard_link("h", "/etc/passwd").finish(), Code::kCorrupt,
+          "hard link target \"/etc/passwd\" is not in this layer");
+  failing(TarBuilder().file("f", std::string(4000, 'x')).unfinished().substr(0, 3000), Code::kCorrupt,
+          "truncated at entry \"f\"");
   failing(TarBuilder().file("f", "x").finish() + "trailing", Code::kCorrupt, "bytes follow the end of the archive");
   EXPECT_FALSE(std::filesystem::exists("/tmp/berth-escape"));
 
   auto cut = gzip_layer(TarBuilder().file("f", noise(100'000)).finish());
   cut.blob.resize(cut.blob.size() / 2);
-  expect_failure(serving(build_image({cut})), Code::kCorrupt, AllOf(HasSubstr(digest_of(cut.blob)), HasSubstr("gzip stream is truncated")));
+  expect_failure(serving(build_image({cut})), Code::kCorrupt,
+                 AllOf(HasSubstr(digest_of(cut.blob)), HasSubstr("gzip stream is truncated")));
   auto trailing = gzip_layer(TarBuilder().file("f", "x").finish());
   trailing.blob += "trailing";
   expect_failure(serving(build_image({trailing})), Code::kCorrupt, HasSubstr("bytes follow the gzip stream"));
@@ -323,7 +368,8 @@ TEST_F(BadRegistryTest, Bombs) {
   options.max_layer_bytes = 10 << 20;
   const auto bomb = gzip_layer(TarBuilder().file("zeros", std::string(30 << 20, '\0')).finish());
   ASSERT_LT(bomb.blob.size(), 1U << 20);
-  expect_failure(serving(build_image({bomb})), Code::kExhausted, HasSubstr("unpacks to more than the 10485760 bytes"), options);
+  expect_failure(serving(build_image({bomb})), Code::kExhausted, HasSubstr("unpacks to more than the 10485760 bytes"),
+                 options);
 }
 
 TEST_F(BadRegistryTest, CancelledInTheMiddle) {
@@ -331,11 +377,13 @@ TEST_F(BadRegistryTest, CancelledInTheMiddle) {
   PullOptions pull;
   pull.stop = stop.get_token();
   expect_failure(with_layer([this, &stop](const ServerRequest&, Reply& reply) {
-    const std::string& blob = image_.layers[0].blob;
-    reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" + blob.substr(0, 100'000));
-    stop.request_stop();
-    reply.hang();
-  }), Code::kCancelled, HasSubstr("was cancelled"), {}, "t", pull);
+                   const std::string& blob = image_.layers[0].blob;
+                   reply.send("HTTP/1.1 200 OK\r\nContent-Length: " + std::to_string(blob.size()) + "\r\n\r\n" +
+                              blob.substr(0, 100'000));
+                   stop.request_stop();
+                   reply.hang();
+                 }),
+                 Code::kCancelled, HasSubstr("was cancelled"), {}, "t", pull);
 }
 
 // What a patient client gets over.
@@ -364,8 +412,10 @@ TEST_F(PatientTest, ResumesAfterResets) {
       ranges->push_back(it->second);
       from = parse_number<std::size_t>(std::string_view(it->second).substr(6, it->second.size() - 7)).value_or(0);
     }
-    const std::string head = from == 0 ? "HTTP/1.1 200 OK\r\n"
-                                       : "HTTP/1.1 206 P\r\nContent-Range: bytes " + std::to_string(from) + "-" + std::to_string(blob.size() - 1) + "/" + std::to_string(blob.size()) + "\r\n";
+    const std::string head = from == 0
+                                 ? "HTTP/1.1 200 OK\r\n"
+                                 : "HTTP/1.1 206 P\r\nContent-Range: bytes " + std::to_string(from) + "-" +
+                                       std::to_string(blob.size() - 1) + "/" + std::to_string(blob.size()) + "\r\n";
     reply.send(head + "Content-Length: " + std::to_string(blob.size() - from) + "\r\n\r\n" + blob.substr(from, 90'000));
     ++*served;
   }));
@@ -411,10 +461,12 @@ TEST_F(PatientTest, GetsATokenAndKeepsItFromOthers) {
     HttpServer registry([this, &storage, &tokens](const ServerRequest& request, Reply& reply) {
       const auto it = request.headers.find("authorization");
       if (it == request.headers.end() || it->second != "Bearer the-token") {
-        return reply.answer(401, "", {"WWW-Authenticate: Bearer realm=\"http://" + tokens.host() +
-                                      "/token?x=1\",service=\"my reg\",scope=\"repository:app:pull\""});
+        return reply.answer(401, "",
+                            {"WWW-Authenticate: Bearer realm=\"http://" + tokens.host() +
+                             "/token?x=1\",service=\"my reg\",scope=\"repository:app:pull\""});
       }
-      if (is_blob(request, layer_digest_)) return reply.answer(307, "", {"Location: http://" + storage.host() + "/signed?a=b"});
+      if (is_blob(request, layer_digest_))
+        return reply.answer(307, "", {"Location: http://" + storage.host() + "/signed?a=b"});
       serve_image(image_, request, reply);
     });
     auto store = Store::open(sandbox_.store_options());
@@ -426,7 +478,8 @@ TEST_F(PatientTest, GetsATokenAndKeepsItFromOthers) {
     ASSERT_TRUE(info) << info.error().text();
     EXPECT_FALSE(*leaked);
     EXPECT_EQ(*token_auth, "Basic bWU6cHc=");
-    EXPECT_THAT(tokens.log(), ElementsAre("GET /token?x=1&scope=repository%3Aapp%3Apull&client_id=berth&service=my%20reg"));
+    EXPECT_THAT(tokens.log(),
+                ElementsAre("GET /token?x=1&scope=repository%3Aapp%3Apull&client_id=berth&service=my%20reg"));
     EXPECT_EQ(storage.log().size(), 1U);
   });
 }
@@ -441,7 +494,8 @@ TEST_F(PatientTest, RefreshesAnIdentityToken) {
     HttpServer registry([this, &tokens](const ServerRequest& request, Reply& reply) {
       const auto it = request.headers.find("authorization");
       if (it == request.headers.end() || it->second != "Bearer t2") {
-        return reply.answer(401, "", {"WWW-Authenticate: Bearer realm=\"http://" + tokens.host() + "/oauth2\",service=\"s\""});
+        return reply.answer(401, "",
+                            {"WWW-Authenticate: Bearer realm=\"http://" + tokens.host() + "/oauth2\",service=\"s\""});
       }
       serve_image(image_, request, reply);
     });
@@ -451,7 +505,10 @@ TEST_F(PatientTest, RefreshesAnIdentityToken) {
     options.auth.identity_token = "id/token";
     const auto info = (*store)->pull(registry.host() + "/app:t", options);
     ASSERT_TRUE(info) << info.error().text();
-    EXPECT_EQ(*form, "POST grant_type=refresh_token&client_id=berth&service=s&scope=repository%3Aapp%3Apull&refresh_token=id%2Ftoken");
+    EXPECT_EQ(
+        *form,
+        "POST "
+        "grant_type=refresh_token&client_id=berth&service=s&scope=repository%3Aapp%3Apull&refresh_token=id%2Ftoken");
   });
 }
 

@@ -43,7 +43,8 @@ Result<std::string> read_token(const HttpResponse& response, const std::string& 
   }
   if (response.status != 200) {
     const bool temporary = response.status >= 500 || response.status == 429;
-    return fail(temporary ? Code::kUnavailable : Code::kDenied, what + " answers status " + std::to_string(response.status));
+    return fail(temporary ? Code::kUnavailable : Code::kDenied,
+                what + " answers status " + std::to_string(response.status));
   }
   auto json = spec::parse_json(response.body, {.max_bytes = kMaxTokenAnswer, .max_depth = 16});
   if (!json) return fail(Code::kCorrupt, what + ": its answer is no JSON");
@@ -57,7 +58,8 @@ Result<std::string> fetch_token(HttpSession& session, const Challenge& challenge
   BERTH_ASSIGN(Url realm, parse_url(challenge.param("realm")), "token service");
   const Credentials& credentials = *request.credentials;
   if (realm.scheme == "http") {
-    if (request.registry_is_https) return fail(Code::kDenied, "the registry speaks https but names a token service over http");
+    if (request.registry_is_https)
+      return fail(Code::kDenied, "the registry speaks https but names a token service over http");
     if (!credentials.empty() && !request.plain_allowed(realm)) {
       return fail(Code::kDenied, "credentials are not sent to " + realm.authority() + " over http");
     }
@@ -92,8 +94,9 @@ Result<std::string> fetch_token(HttpSession& session, const Challenge& challenge
 
 std::string base64_encode(std::string_view bytes) {
   std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                   reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
+  const int size =
+      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
   out.resize(static_cast<std::size_t>(size));
   return out;
 }
@@ -107,8 +110,9 @@ std::optional<std::string> base64_decode(std::string_view text) {
   if (padding > 2) return std::nullopt;
   if (padded.find('=') < padded.size() - padding) return std::nullopt;
   std::string out(padded.size() / 4 * 3, '\0');
-  const int size = EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                                   reinterpret_cast<const unsigned char*>(padded.data()), static_cast<int>(padded.size()));
+  const int size =
+      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
+                      reinterpret_cast<const unsigned char*>(padded.data()), static_cast<int>(padded.size()));
   if (size < 0) return std::nullopt;
   out.resize(static_cast<std::size_t>(size) - padding);
   return out;
@@ -138,7 +142,8 @@ Result<std::string> answer_challenges(HttpSession& session, const std::vector<Ch
   }
   for (const Challenge& challenge : challenges) {
     if (challenge.scheme != "basic") continue;
-    if (!request.credentials->has_password()) return fail(Code::kDenied, "the registry asks for a user name and password");
+    if (!request.credentials->has_password())
+      return fail(Code::kDenied, "the registry asks for a user name and password");
     return basic(*request.credentials);
   }
   const std::string scheme = challenges.empty() ? std::string("nothing") : printable(challenges.front().scheme, 40);

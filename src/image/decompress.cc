@@ -14,7 +14,9 @@ constexpr std::size_t kOutSize = 256U << 10;
 constexpr std::size_t kMagicSize = 4;
 constexpr int kMaxWindowLog = 27;  // zstd --long makes 27; more would let an image take the node's memory
 
-Bytes span_of(const std::vector<std::byte>& buffer, std::size_t size) { return Bytes(buffer).first(size); }
+Bytes span_of(const std::vector<std::byte>& buffer, std::size_t size) {
+  return Bytes(buffer).first(size);
+}
 
 class Plain final : public Decompressor::Codec {
  public:
@@ -39,19 +41,26 @@ class Gzip final : public Decompressor::Codec {
 
   std::unique_ptr<inflate_state> state_;
   std::vector<std::byte> out_;
-  bool between_ = false;       ///< a member has ended and no byte of the next has come
+  bool between_ = false;        ///< a member has ended and no byte of the next has come
   std::size_t magic_seen_ = 2;  ///< how much of a member's two magic bytes has been checked
 };
 
 std::string_view gzip_fault(int code) {
   switch (code) {
-    case ISAL_INCORRECT_CHECKSUM: return "gzip checksum or length mismatch";
-    case ISAL_INVALID_BLOCK: return "damaged gzip stream: invalid block";
-    case ISAL_INVALID_SYMBOL: return "damaged gzip stream: invalid symbol";
-    case ISAL_INVALID_LOOKBACK: return "damaged gzip stream: invalid distance";
-    case ISAL_UNSUPPORTED_METHOD: return "the gzip stream uses an unknown method";
-    case ISAL_INVALID_WRAPPER: return "bytes follow the gzip stream that are no gzip member";
-    default: return "damaged gzip stream";
+    case ISAL_INCORRECT_CHECKSUM:
+      return "gzip checksum or length mismatch";
+    case ISAL_INVALID_BLOCK:
+      return "damaged gzip stream: invalid block";
+    case ISAL_INVALID_SYMBOL:
+      return "damaged gzip stream: invalid symbol";
+    case ISAL_INVALID_LOOKBACK:
+      return "damaged gzip stream: invalid distance";
+    case ISAL_UNSUPPORTED_METHOD:
+      return "the gzip stream uses an unknown method";
+    case ISAL_INVALID_WRAPPER:
+      return "bytes follow the gzip stream that are no gzip member";
+    default:
+      return "damaged gzip stream";
   }
 }
 
@@ -134,8 +143,10 @@ class Zstd final : public Decompressor::Codec {
     switch (ZSTD_getErrorCode(code)) {
       case ZSTD_error_frameParameter_windowTooLarge:
         return fail(Code::kExhausted, "the zstd window exceeds 128 MiB");
-      case ZSTD_error_memory_allocation: return fail(Code::kExhausted, "no memory for zstd");
-      default: return fail(Code::kCorrupt, text);
+      case ZSTD_error_memory_allocation:
+        return fail(Code::kExhausted, "no memory for zstd");
+      default:
+        return fail(Code::kCorrupt, text);
     }
   }
 

@@ -14,9 +14,9 @@ using ByteSink = std::function<Result<>(Bytes)>;
 enum class Compression : std::uint8_t { kUnknown, kNone, kGzip, kZstd };
 
 /// Turns a pushed stream into its decompressed bytes. Which compression it is, the first bytes say (registries' media
-/// types are often wrong, so they are not asked). Gzip may have several members, each CRC and length are checked; zstd several
-/// frames with windows up to 128 MiB. Holds about 0.4 MiB (and zstd's window). Not thread-safe.
-/// Errors: kCorrupt damaged, truncated, or bytes behind the last member; kExhausted zstd window too large or no memory;
+/// types are often wrong, so they are not asked). Gzip may have several members, each CRC and length are checked; zstd
+/// several frames with windows up to 128 MiB. Holds about 0.4 MiB (and zstd's window). Not thread-safe. Errors:
+/// kCorrupt damaged, truncated, or bytes behind the last member; kExhausted zstd window too large or no memory;
 /// whatever the sink returns. Source: RFC 1952, RFC 8878.
 class Decompressor final {
  public:

@@ -9,8 +9,8 @@ namespace berth::image {
 namespace {
 
 using testing::gzip;
-using testing::zstd;
 using ::testing::HasSubstr;
+using testing::zstd;
 
 /// Decompresses in pieces; the error's text goes to `error`.
 std::string run(const std::string& data, std::size_t piece, std::string& error) {
@@ -32,7 +32,8 @@ std::string run(const std::string& data, std::size_t piece, std::string& error) 
 
 std::string text_of(std::size_t size) {
   std::string out;
-  for (std::uint32_t i = 0; out.size() < size; ++i) out += std::to_string(i * 2654435761U) + (i % 7 == 0 ? std::string(300, 'z') : "-");
+  for (std::uint32_t i = 0; out.size() < size; ++i)
+    out += std::to_string(i * 2654435761U) + (i % 7 == 0 ? std::string(300, 'z') : "-");
   out.resize(size);
   return out;
 }
@@ -41,14 +42,16 @@ TEST(Decompress, GoesRoundInPiecesOfAnySize) {
   const std::string text = text_of(900'000);
   std::string error;
   for (const std::size_t piece : {std::size_t{1}, std::size_t{3}, std::size_t{4096}, std::size_t{1} << 20}) {
-    for (const std::string& packed : {text, gzip(text), zstd(text), gzip(text.substr(0, 500'000)) + gzip(text.substr(500'000)),
-                                      zstd(text.substr(0, 10)) + zstd(text.substr(10)),
-                                      std::string("\x50\x2a\x4d\x18\x02\0\0\0xy", 10) + zstd(text)}) {
+    for (const std::string& packed :
+         {text, gzip(text), zstd(text), gzip(text.substr(0, 500'000)) + gzip(text.substr(500'000)),
+          zstd(text.substr(0, 10)) + zstd(text.substr(10)),
+          std::string("\x50\x2a\x4d\x18\x02\0\0\0xy", 10) + zstd(text)}) {
       ASSERT_EQ(run(packed, piece, error), text) << piece;
       EXPECT_EQ(error, "");
     }
   }
-  for (const std::string& small : {std::string(), std::string("a"), std::string("\x1f")}) EXPECT_EQ(run(small, 1, error), small);
+  for (const std::string& small : {std::string(), std::string("a"), std::string("\x1f")})
+    EXPECT_EQ(run(small, 1, error), small);
   EXPECT_EQ(run(gzip("") + gzip("x") + gzip(""), 1, error), "x");
   EXPECT_EQ(error, "");
 }

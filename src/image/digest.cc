@@ -22,7 +22,9 @@ bool is_hex(std::string_view text, std::size_t count) {
   return true;
 }
 
-bool valid_digest(std::string_view text) { return text.starts_with("sha256:") && is_hex(text.substr(7), 64); }
+bool valid_digest(std::string_view text) {
+  return text.starts_with("sha256:") && is_hex(text.substr(7), 64);
+}
 
 Sha256::Sha256(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Sha256::Sha256(Sha256&& other) noexcept = default;
@@ -39,7 +41,9 @@ Result<Sha256> Sha256::start() {
   return Sha256(std::move(state));
 }
 
-void Sha256::update(Bytes bytes) { EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()); }
+void Sha256::update(Bytes bytes) {
+  EVP_DigestUpdate(state_->context, bytes.data(), bytes.size());
+}
 
 std::string Sha256::finish() {
   static constexpr char kHex[] = "0123456789abcdef";

@@ -10,14 +10,18 @@
 namespace berth::image {
 
 using Bytes = std::span<const std::byte>;
-[[nodiscard]] inline Bytes as_bytes(std::string_view text) { return std::as_bytes(std::span(text.data(), text.size())); }
+[[nodiscard]] inline Bytes as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 /// `count` lower-case hex digits and nothing else.
 [[nodiscard]] bool is_hex(std::string_view text, std::size_t count);
 /// "sha256:" and 64 lower-case hex digits: the one algorithm that registries use.
 [[nodiscard]] bool valid_digest(std::string_view text);
 /// The hex part of a valid digest.
-[[nodiscard]] inline std::string_view digest_hex(std::string_view digest) { return digest.substr(7); }
+[[nodiscard]] inline std::string_view digest_hex(std::string_view digest) {
+  return digest.substr(7);
+}
 
 /// SHA-256 of a stream. Move-only; not thread-safe.
 class Sha256 final {

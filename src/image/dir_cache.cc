@@ -24,7 +24,8 @@ Result<int> DirCache::open(const std::string& path) {
     const std::size_t begin = levels_.empty() ? 0 : levels_.back().path.size() + 1;
     const std::size_t end = std::min(path.find('/', begin), path.size());
     const int above = levels_.empty() ? root_fd_ : levels_.back().fd.get();
-    const int fd = ::openat(above, path.substr(begin, end - begin).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const int fd =
+        ::openat(above, path.substr(begin, end - begin).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0) {
       levels_.push_back({path.substr(0, end), UniqueFd(fd)});
       continue;

@@ -7,14 +7,14 @@
 
 namespace berth::image {
 
-/// Open directories on the way to the last one used, since archives list a folder's entries one after another. Paths are
-/// relative to the root, clean (no "", "." or ".." component), "" being the root. Not thread-safe.
+/// Open directories on the way to the last one used, since archives list a folder's entries one after another. Paths
+/// are relative to the root, clean (no "", "." or ".." component), "" being the root. Not thread-safe.
 class DirCache final {
  public:
   explicit DirCache(int root_fd) : root_fd_(root_fd) {}
 
-  /// A borrowed descriptor of the directory `path`, valid until the next call. Symlinks on the way are followed inside the
-  /// root only. kNotFound when a part is missing; kCorrupt when a part is no directory or the links go in circles.
+  /// A borrowed descriptor of the directory `path`, valid until the next call. Symlinks on the way are followed inside
+  /// the root only. kNotFound when a part is missing; kCorrupt when a part is no directory or the links go in circles.
   Result<int> open(const std::string& path);
   /// Forgets `path` and all below it: it is about to be replaced.
   void forget(const std::string& path);

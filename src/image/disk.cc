@@ -59,9 +59,15 @@ Result<Disk> Disk::open(const std::string& root) {
   return Disk(root, std::move(lock), std::string(trim(boot_id)), umask);
 }
 
-std::string Disk::layer_dir(const std::string& diff_id) const { return root_ + "/layers/" + std::string(digest_hex(diff_id)); }
-std::string Disk::image_path(const std::string& id) const { return root_ + "/images/" + std::string(digest_hex(id)) + ".json"; }
-std::string Disk::meta_path(const std::string& digest) const { return root_ + "/meta/" + std::string(digest_hex(digest)); }
+std::string Disk::layer_dir(const std::string& diff_id) const {
+  return root_ + "/layers/" + std::string(digest_hex(diff_id));
+}
+std::string Disk::image_path(const std::string& id) const {
+  return root_ + "/images/" + std::string(digest_hex(id)) + ".json";
+}
+std::string Disk::meta_path(const std::string& digest) const {
+  return root_ + "/meta/" + std::string(digest_hex(digest));
+}
 
 Result<std::string> Disk::ref_path(const std::string& name) const {
   BERTH_ASSIGN(const std::string digest, sha256_of(name), "name");
@@ -184,7 +190,9 @@ Result<std::string> Disk::read_meta(const std::string& digest) const {
   if (got != digest) return fail(Code::kCorrupt, "the stored " + digest + " is damaged");
   return body;
 }
-Result<> Disk::remove_meta(const std::string& digest) const { return os::remove_file(meta_path(digest)); }
+Result<> Disk::remove_meta(const std::string& digest) const {
+  return os::remove_file(meta_path(digest));
+}
 
 Result<std::vector<std::string>> Disk::list_meta() const {
   BERTH_ASSIGN(auto names, os::list_dir(root_ + "/meta"), "meta");
@@ -202,7 +210,9 @@ Result<std::vector<std::string>> Disk::list_meta() const {
 Result<> Disk::write_image(const ImageRecord& record) const {
   return os::write_file_atomic(image_path(record.id), write_image_record(record), 0600, os::Sync::kYes);
 }
-Result<> Disk::remove_image(const std::string& id) const { return os::remove_file(image_path(id)); }
+Result<> Disk::remove_image(const std::string& id) const {
+  return os::remove_file(image_path(id));
+}
 
 Result<> Disk::write_ref(const RefRecord& record) const {
   BERTH_ASSIGN(const std::string path, ref_path(record.name), "name");

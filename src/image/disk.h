@@ -21,13 +21,13 @@ struct LayerRecord {
 
 /// One image, as images/<hex>.json has it. Its configuration is the meta blob `id`.
 struct ImageRecord {
-  std::string id;                    ///< digest of the configuration
-  std::string manifest;              ///< digest of the platform's manifest
-  std::vector<std::string> layers;   ///< diff ids, base first, none twice, without those that an opaque root hides
-  std::uint64_t meta_bytes = 0;      ///< manifest and configuration
-  std::int64_t pulled_ns = 0;        ///< wall time
-  bool removed = false;              ///< no longer an image for users; kept while containers use its layers
-  std::uint32_t root_mode = 0755;    ///< of the root directory
+  std::string id;                   ///< digest of the configuration
+  std::string manifest;             ///< digest of the platform's manifest
+  std::vector<std::string> layers;  ///< diff ids, base first, none twice, without those that an opaque root hides
+  std::uint64_t meta_bytes = 0;     ///< manifest and configuration
+  std::int64_t pulled_ns = 0;       ///< wall time
+  bool removed = false;             ///< no longer an image for users; kept while containers use its layers
+  std::uint32_t root_mode = 0755;   ///< of the root directory
   std::uint32_t root_uid = 0;
   std::uint32_t root_gid = 0;
 };
@@ -43,11 +43,12 @@ struct ContainerRecord {
   std::string image;
 };
 
-/// The folder of a store: what is where, and that each thing appears whole or not at all. No locks of its own: the store
-/// serialises changes. Blocks on disk. README.md shows the layout.
+/// The folder of a store: what is where, and that each thing appears whole or not at all. No locks of its own: the
+/// store serialises changes. Blocks on disk. README.md shows the layout.
 class Disk final {
  public:
-  /// Makes what is missing, takes the lock (kPrecondition: another process has it). `root`: absolute, without ',' ':' '\'.
+  /// Makes what is missing, takes the lock (kPrecondition: another process has it). `root`: absolute, without ',' ':'
+  /// '\'.
   static Result<Disk> open(const std::string& root);
 
   struct Loaded {
@@ -56,8 +57,8 @@ class Disk final {
     std::vector<RefRecord> refs;
     std::vector<ContainerRecord> containers;
   };
-  /// Reads everything. Unreadable records are dropped with a warning: they are what a power cut left. Layers of an earlier
-  /// boot that were never flushed are dropped too.
+  /// Reads everything. Unreadable records are dropped with a warning: they are what a power cut left. Layers of an
+  /// earlier boot that were never flushed are dropped too.
   Result<Loaded> load();
 
   [[nodiscard]] const std::string& root() const { return root_; }

@@ -60,7 +60,8 @@ struct Exchange {
 bool Exchange::take_header(std::string_view line) {
   last_byte = Clock::now();
   header_bytes += line.size();
-  if (header_bytes > kMaxHeaderBytes) return refuse(Error(Code::kExhausted, "the answer has more than 64 KiB of headers"));
+  if (header_bytes > kMaxHeaderBytes)
+    return refuse(Error(Code::kExhausted, "the answer has more than 64 KiB of headers"));
   if (line.starts_with("HTTP/")) {  // a status line; after 1xx answers another one follows
     response.headers.clear();
     const std::size_t space = line.find(' ');
@@ -144,24 +145,30 @@ HttpFailure failure_of(CURLcode code, const std::string& where, const char* deta
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
-    case CURLE_COULDNT_CONNECT: return {Kind::kConnect, Error(Code::kUnavailable, "connect to " + where + ": " + why)};
-    case CURLE_OPERATION_TIMEDOUT: return {Kind::kConnect, Error(Code::kTimeout, "connect to " + where + ": " + why)};
+    case CURLE_COULDNT_CONNECT:
+      return {Kind::kConnect, Error(Code::kUnavailable, "connect to " + where + ": " + why)};
+    case CURLE_OPERATION_TIMEDOUT:
+      return {Kind::kConnect, Error(Code::kTimeout, "connect to " + where + ": " + why)};
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
     case CURLE_SSL_CERTPROBLEM:
       return {Kind::kCertificate, Error(Code::kUnavailable, "certificate of " + where + " is not trusted: " + why)};
-    case CURLE_SSL_CONNECT_ERROR: return {Kind::kTls, Error(Code::kUnavailable, "TLS with " + where + ": " + why)};
+    case CURLE_SSL_CONNECT_ERROR:
+      return {Kind::kTls, Error(Code::kUnavailable, "TLS with " + where + ": " + why)};
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:
       return {Kind::kProtocol, Error(Code::kUnavailable, where + " does not speak HTTP as it should: " + why)};
-    case CURLE_OUT_OF_MEMORY: return {Kind::kRefused, Error(Code::kExhausted, "request to " + where + ": no memory")};
+    case CURLE_OUT_OF_MEMORY:
+      return {Kind::kRefused, Error(Code::kExhausted, "request to " + where + ": no memory")};
     case CURLE_GOT_NOTHING:
     case CURLE_PARTIAL_FILE:
     case CURLE_RECV_ERROR:
-    case CURLE_SEND_ERROR: return {Kind::kBroken, Error(Code::kUnavailable, "connection to " + where + " broke: " + why)};
-    default: return {Kind::kBroken, Error(Code::kUnavailable, "request to " + where + ": " + why)};
+    case CURLE_SEND_ERROR:
+      return {Kind::kBroken, Error(Code::kUnavailable, "connection to " + where + " broke: " + why)};
+    default:
+      return {Kind::kBroken, Error(Code::kUnavailable, "request to " + where + ": " + why)};
   }
 }
 
@@ -242,7 +249,8 @@ std::expected<HttpResponse, HttpFailure> HttpSession::State::run(Exchange& excha
   for (;;) {
     int running = 0;
     if (const CURLMcode code = curl_multi_perform(multi.get(), &running); code != CURLM_OK) {
-      return std::unexpected(HttpFailure{Kind::kBroken, Error(Code::kInternal, std::string("libcurl: ") + curl_multi_strerror(code))});
+      return std::unexpected(
+          HttpFailure{Kind::kBroken, Error(Code::kInternal, std::string("libcurl: ") + curl_multi_strerror(code))});
     }
     if (exchange.refusal) return std::unexpected(HttpFailure{Kind::kRefused, std::move(*exchange.refusal)});
     int left = 0;
@@ -259,12 +267,14 @@ std::expected<HttpResponse, HttpFailure> HttpSession::State::run(Exchange& excha
     }
     const Clock::time_point now = Clock::now();
     if (now - exchange.last_byte >= options.stall_timeout) {
-      return std::unexpected(HttpFailure{Kind::kStalled, Error(Code::kTimeout, where + " sent nothing for " +
-                                                     std::to_string(options.stall_timeout.count()) + " s")});
+      return std::unexpected(HttpFailure{
+          Kind::kStalled,
+          Error(Code::kTimeout, where + " sent nothing for " + std::to_string(options.stall_timeout.count()) + " s")});
     }
     if (request.total_timeout.count() != 0 && now - begin >= request.total_timeout) {
-      return std::unexpected(HttpFailure{Kind::kTimeout, Error(Code::kTimeout, where + " did not finish within " +
-                                                     std::to_string(request.total_timeout.count()) + " s")});
+      return std::unexpected(
+          HttpFailure{Kind::kTimeout, Error(Code::kTimeout, where + " did not finish within " +
+                                                                std::to_string(request.total_timeout.count()) + " s")});
     }
     if (running != 0) curl_multi_poll(multi.get(), nullptr, 0, kPollMs, nullptr);
   }

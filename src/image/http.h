@@ -32,8 +32,8 @@ struct HttpRequest {
   std::function<Result<>(const HttpResponse&)> on_head;
   /// Takes the body of 200 and 206; without it the body is kept in the response.
   ByteSink sink;
-  std::size_t max_body = 64U << 10;        ///< of a kept body: more is kExhausted for 200, cut off for other answers
-  std::chrono::seconds total_timeout{0};   ///< 0: no limit but the stall time
+  std::size_t max_body = 64U << 10;       ///< of a kept body: more is kExhausted for 200, cut off for other answers
+  std::chrono::seconds total_timeout{0};  ///< 0: no limit but the stall time
   std::stop_token stop;
 };
 
@@ -60,9 +60,9 @@ struct HttpOptions {
   std::string certs_dir;  ///< per host: DIR/HOST[:PORT]/{*.crt more CAs, client.cert, client.key}; empty: none
 };
 
-/// Requests over HTTP/1.1 and TLS 1.2 or later, one at a time, connections kept between them. Redirects are not followed,
-/// cookies not kept, bodies not decompressed. Proxies come from the environment (https_proxy, no_proxy), never for this machine.
-/// Not thread-safe: one session a thread. Source: RFC 9110, RFC 9112.
+/// Requests over HTTP/1.1 and TLS 1.2 or later, one at a time, connections kept between them. Redirects are not
+/// followed, cookies not kept, bodies not decompressed. Proxies come from the environment (https_proxy, no_proxy),
+/// never for this machine. Not thread-safe: one session a thread. Source: RFC 9110, RFC 9112.
 class HttpSession final {
  public:
   static Result<std::unique_ptr<HttpSession>> open(HttpOptions options);

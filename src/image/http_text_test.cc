@@ -22,8 +22,8 @@ TEST(WwwAuthenticate, ReadsBearerAndBasic) {
 }
 
 TEST(WwwAuthenticate, TakesOddForms) {
-  for (const char* text : {"Negotiate", "NEGOTIATE abc==", "Basic realm = \"x\"", "Basic , realm=x", ",, Basic realm=\"\"",
-                           "Negotiate, Basic realm=x", "Bearer a=1,, b=2"}) {
+  for (const char* text : {"Negotiate", "NEGOTIATE abc==", "Basic realm = \"x\"", "Basic , realm=x",
+                           ",, Basic realm=\"\"", "Negotiate, Basic realm=x", "Bearer a=1,, b=2"}) {
     EXPECT_TRUE(parse_www_authenticate(text)) << text;
   }
   EXPECT_EQ(parse_www_authenticate("Negotiate, Basic realm=x")->size(), 2U);
@@ -32,9 +32,9 @@ TEST(WwwAuthenticate, TakesOddForms) {
 TEST(WwwAuthenticate, RefusesNonsense) {
   std::string many = "Basic a=1";
   for (int i = 0; i < 40; ++i) many += ",a=1";
-  for (const std::string& text : {std::string(), std::string("\"x\""), std::string("Basic realm=\"x"), std::string("Basic realm=\"x\" b"),
-                                  std::string("Basic realm=x y=z"), std::string("Basic=x"), std::string("Basic \x01"), many,
-                                  std::string(9000, 'a')}) {
+  for (const std::string& text : {std::string(), std::string("\"x\""), std::string("Basic realm=\"x"),
+                                  std::string("Basic realm=\"x\" b"), std::string("Basic realm=x y=z"),
+                                  std::string("Basic=x"), std::string("Basic \x01"), many, std::string(9000, 'a')}) {
     EXPECT_FALSE(parse_www_authenticate(text)) << text;
   }
 }
@@ -54,13 +54,17 @@ TEST(Url, ResolvesAndChecks) {
   EXPECT_FALSE(away->same_origin(*base));
   EXPECT_EQ(parse_url("https://[::1]:5000/")->host, "::1");
   EXPECT_EQ(parse_url("https://[::1]:5000/")->authority(), "[::1]:5000");
-  for (const char* text : {"", "ftp://a/", "file:///etc/passwd", "http://u:p@a/", "http://", "x"}) EXPECT_FALSE(parse_url(text)) << text;
+  for (const char* text : {"", "ftp://a/", "file:///etc/passwd", "http://u:p@a/", "http://", "x"})
+    EXPECT_FALSE(parse_url(text)) << text;
 }
 
-TEST(Url, Escapes) { EXPECT_EQ(url_escape("a b/ü&~"), "a%20b%2F%C3%BC%26~"); }
+TEST(Url, Escapes) {
+  EXPECT_EQ(url_escape("a b/ü&~"), "a%20b%2F%C3%BC%26~");
+}
 
 TEST(Base64, GoesRound) {
-  for (const std::string& text : {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("user:pass\xff")}) {
+  for (const std::string& text :
+       {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("user:pass\xff")}) {
     EXPECT_EQ(base64_decode(base64_encode(text)), text);
   }
   EXPECT_EQ(base64_decode("dTpw"), "u:p");

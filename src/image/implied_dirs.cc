@@ -22,10 +22,11 @@ Result<std::optional<struct stat>> look_below(const std::string& path, const std
       if (why == ENOENT || why == ENOTDIR) continue;
       if (why != ELOOP) return fail(std::move(found).error());
     }
-    struct stat st {};
+    struct stat st{};
     if (found && ::fstat(found->get(), &st) != 0) return fail_errno(errno, "stat");
     if (!found || S_ISLNK(st.st_mode)) {
-      return fail(Code::kUnsupported, "the layer puts files below \"" + printable(path) + "\", which is a link in a lower layer");
+      return fail(Code::kUnsupported,
+                  "the layer puts files below \"" + printable(path) + "\", which is a link in a lower layer");
     }
     if (!S_ISDIR(st.st_mode)) return std::optional<struct stat>();
     return std::optional(st);
@@ -49,12 +50,13 @@ Result<> adopt_lower_attributes(const std::string& tree, const std::vector<std::
     if (!below || !change) continue;
     auto dir = os::open_in(own.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
     if (!dir) return fail(std::move(dir).error());
-    struct stat now {};
+    struct stat now{};
     if (::fstat(dir->get(), &now) != 0) return fail_errno(errno, "stat " + printable(path));
     const bool as_made = (now.st_mode & 07777) == 0755 && now.st_uid == 0 && now.st_gid == 0;
     if (!as_made) continue;  // another image's layers have settled it
     const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, below->st_mtim};
-    if (::fchown(dir->get(), below->st_uid, below->st_gid) != 0) return fail_errno(errno, "set owner of " + printable(path));
+    if (::fchown(dir->get(), below->st_uid, below->st_gid) != 0)
+      return fail_errno(errno, "set owner of " + printable(path));
     if (::fchmod(dir->get(), below->st_mode & 07777) != 0) return fail_errno(errno, "set mode of " + printable(path));
     if (::futimens(dir->get(), times) != 0) return fail_errno(errno, "set time of " + printable(path));
   }

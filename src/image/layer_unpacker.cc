@@ -21,8 +21,8 @@ LayerUnpacker::LayerUnpacker(ExpectedLayer expected, UniqueFd root, std::uint32_
 
 Result<> LayerUnpacker::push(Bytes bytes) {
   if (bytes.size() > expected_.size - received_) {
-    return fail(Code::kCorrupt, "the blob has more than the " + std::to_string(expected_.size) +
-                                    " bytes that the manifest says");
+    return fail(Code::kCorrupt,
+                "the blob has more than the " + std::to_string(expected_.size) + " bytes that the manifest says");
   }
   received_ += bytes.size();
   blob_hash_.update(bytes);

@@ -11,16 +11,16 @@ namespace berth::image {
 
 /// What a layer must turn out to be.
 struct ExpectedLayer {
-  std::string digest;         ///< of the blob as the registry serves it
-  std::uint64_t size = 0;     ///< of the blob
-  std::string diff_id;        ///< digest of the tar archive inside
+  std::string digest;           ///< of the blob as the registry serves it
+  std::uint64_t size = 0;       ///< of the blob
+  std::string diff_id;          ///< digest of the tar archive inside
   std::uint64_t max_bytes = 0;  ///< of the tar archive
 };
 
 /// One layer's way from the network to the disk, in one pass and one thread:
-/// bytes -> SHA-256 -> decompress -> SHA-256 -> tar -> files below `root`. Nothing is trusted before finish() said so; the
-/// caller publishes `root` only then. Not thread-safe. Blocks on disk.
-/// Errors: kCorrupt wrong size, digest or archive; kExhausted a limit or the disk; as LayerWriter.
+/// bytes -> SHA-256 -> decompress -> SHA-256 -> tar -> files below `root`. Nothing is trusted before finish() said so;
+/// the caller publishes `root` only then. Not thread-safe. Blocks on disk. Errors: kCorrupt wrong size, digest or
+/// archive; kExhausted a limit or the disk; as LayerWriter.
 class LayerUnpacker final {
  public:
   /// `root`: the open, empty directory to fill. `umask`: of the thread that calls push().

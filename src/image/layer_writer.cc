@@ -22,7 +22,9 @@ constexpr std::string_view kAufsMeta = ".wh..wh.";
 constexpr std::size_t kMaxDepth = 400;  // removal holds one descriptor a level
 constexpr std::uint64_t kFsBlock = 4096;
 
-std::unexpected<Error> corrupt(std::string what) { return fail(Code::kCorrupt, std::move(what)); }
+std::unexpected<Error> corrupt(std::string what) {
+  return fail(Code::kCorrupt, std::move(what));
+}
 
 /// "./a//b/" and "/a/b" are "a/b"; "" is the root. ".." is refused: no honest archive needs it.
 Result<std::string> clean_path(std::string_view path) {
@@ -44,7 +46,9 @@ bool keep_xattr(std::string_view name) {
   return name == "security.capability" || name == "system.posix_acl_access" || name == "system.posix_acl_default";
 }
 
-timespec access_omit() { return {.tv_sec = 0, .tv_nsec = UTIME_OMIT}; }
+timespec access_omit() {
+  return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+}
 
 }  // namespace
 
@@ -143,7 +147,8 @@ Result<> LayerWriter::whiteout(const Place& place) {
     return {};
   }
   if (errno != EEXIST) return fail_errno(errno, "make whiteout");
-  // The layer has the name too. A whiteout hides lower layers only, which a file does anyway and a directory when opaque.
+  // The layer has the name too. A whiteout hides lower layers only, which a file does anyway and a directory when
+  // opaque.
   const int fd = ::openat(place.parent, hidden.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0) return {};
   const UniqueFd dir(fd);
@@ -153,19 +158,24 @@ Result<> LayerWriter::whiteout(const Place& place) {
 
 Result<> LayerWriter::create(const Place& place, const TarEntry& entry) {
   switch (entry.type) {
-    case TarType::kFile: return create_file(place, entry);
-    case TarType::kDirectory: return create_directory(place, entry);
-    case TarType::kHardLink: return create_hard_link(place, entry);
-    case TarType::kSymlink: return create_symlink(place, entry);
+    case TarType::kFile:
+      return create_file(place, entry);
+    case TarType::kDirectory:
+      return create_directory(place, entry);
+    case TarType::kHardLink:
+      return create_hard_link(place, entry);
+    case TarType::kSymlink:
+      return create_symlink(place, entry);
     case TarType::kCharDevice:
     case TarType::kBlockDevice:
-    case TarType::kFifo: return create_node(place, entry);
+    case TarType::kFifo:
+      return create_node(place, entry);
   }
   return corrupt("unknown entry type");
 }
 
 Result<bool> LayerWriter::clear(const Place& place) {
-  struct stat st {};
+  struct stat st{};
   if (::fstatat(place.parent, place.leaf.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
     if (errno == ENOENT) return false;
     return fail_errno(errno, "stat what is there already");
@@ -226,7 +236,7 @@ Result<> LayerWriter::end_entry() {
   const UniqueFd file = std::move(file_);
   const Attributes attributes = std::move(*file_attributes_);
   file_attributes_.reset();
-  struct stat st {};
+  struct stat st{};
   // A setgid parent gives its group away; otherwise a new file is root's already.
   bool chown = attributes.uid != 0 || attributes.gid != 0;
   if (!chown) {
@@ -246,7 +256,8 @@ Result<> LayerWriter::end_entry() {
 Result<> LayerWriter::set_xattrs(int fd, const Attributes& attributes) {
   for (const auto& [name, value] : attributes.xattrs) {
     if (::fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) == 0) continue;
-    // A file system may lack ACLs or user attributes; capabilities decide what a program may do, so they must not be lost.
+    // A file system may lack ACLs or user attributes; capabilities decide what a program may do, so they must not be
+    // lost.
     if (errno == EOPNOTSUPP && (name.starts_with("user.") || name.starts_with("system."))) {
       ++stats_.dropped_xattrs;
       continue;
@@ -263,7 +274,7 @@ Result<> LayerWriter::create_directory(const Place& place, const TarEntry& entry
     stats_.bytes += kFsBlock;
   } else {
     if (errno != EEXIST) return fail_errno(errno, "mkdir");
-    struct stat st {};
+    struct stat st{};
     if (::fstatat(place.parent, place.leaf.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno(errno, "stat");
     if (!S_ISDIR(st.st_mode)) {
       BERTH_ASSIGN(hides_lower, clear(place), "replace a file by a directory");
@@ -286,8 +297,8 @@ Result<> LayerWriter::create_hard_link(const Place& place, const TarEntry& entry
   const std::size_t slash = target.rfind('/');
   const std::string leaf = slash == std::string::npos ? target : target.substr(slash + 1);
   const std::string what = "hard link target \"" + printable(entry.link) + "\"";
-  auto from = os::open_in(root_.get(), slash == std::string::npos ? "." : target.substr(0, slash),
-                          O_PATH | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+  auto from = os::open_in(root_.get(), slash == std::string::npos ? "." : target.substr(0, slash), O_PATH | O_DIRECTORY,
+                          RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
   if (!from) return corrupt(what + " is not in this layer");
   for (int attempt = 0;; ++attempt) {
     auto parent = dirs_.open(place.parent_path);
@@ -297,9 +308,11 @@ Result<> LayerWriter::create_hard_link(const Place& place, const TarEntry& entry
     if (why == ENOENT) return corrupt(what + " is not in this layer");
     if (why == EPERM) return corrupt(what + " is a directory");
     if (why != EEXIST || attempt != 0) return fail_errno(why, what);
-    struct stat a {}, b {};
-    if (::fstatat(from->get(), leaf.c_str(), &a, AT_SYMLINK_NOFOLLOW) != 0) return corrupt(what + " is not in this layer");
-    if (::fstatat(*parent, place.leaf.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
+    struct stat a{}, b{};
+    if (::fstatat(from->get(), leaf.c_str(), &a, AT_SYMLINK_NOFOLLOW) != 0)
+      return corrupt(what + " is not in this layer");
+    if (::fstatat(*parent, place.leaf.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino &&
+        a.st_dev == b.st_dev) {
       return {};  // the same file already
     }
     Place again = place;

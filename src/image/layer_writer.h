@@ -21,14 +21,14 @@ struct LayerStats {
   bool root_opaque = false;     ///< the root hides every layer below
 };
 
-/// Writes one layer's entries below a directory as an overlayfs lower directory: whiteouts become character devices 0:0,
-/// opaque markers the attribute trusted.overlay.opaque. Nothing is reached outside the root, whatever names and links the
-/// archive holds: ".." is refused, parents are opened inside the root (openat2 RESOLVE_IN_ROOT when a link lies on the way),
-/// last components are never followed. Kept: owner, mode with setuid bits, times, xattrs user.*, security.capability and
-/// POSIX ACLs. Dropped: every other attribute, above all trusted.overlay.*. Directories get owner, mode and time at the end.
-/// Does not sync. Needs root. Blocks on disk. Not thread-safe.
-/// Errors: kCorrupt an archive that cannot be unpacked safely; kExhausted disk full or a limit; else by errno.
-/// Source: image-spec layer.md; kernel Documentation/filesystems/overlayfs.rst.
+/// Writes one layer's entries below a directory as an overlayfs lower directory: whiteouts become character devices
+/// 0:0, opaque markers the attribute trusted.overlay.opaque. Nothing is reached outside the root, whatever names and
+/// links the archive holds: ".." is refused, parents are opened inside the root (openat2 RESOLVE_IN_ROOT when a link
+/// lies on the way), last components are never followed. Kept: owner, mode with setuid bits, times, xattrs user.*,
+/// security.capability and POSIX ACLs. Dropped: every other attribute, above all trusted.overlay.*. Directories get
+/// owner, mode and time at the end. Does not sync. Needs root. Blocks on disk. Not thread-safe. Errors: kCorrupt an
+/// archive that cannot be unpacked safely; kExhausted disk full or a limit; else by errno. Source: image-spec layer.md;
+/// kernel Documentation/filesystems/overlayfs.rst.
 class LayerWriter final : public TarSink {
  public:
   /// `root` : the open, empty directory to fill. `umask` of the calling thread (see current_umask()).

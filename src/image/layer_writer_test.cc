@@ -20,9 +20,9 @@
 namespace berth::image {
 namespace {
 
-using testing::TarBuilder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::TarBuilder;
 using ::testing::UnorderedElementsAre;
 
 class LayerWriterTest : public ::testing::Test {
@@ -60,9 +60,11 @@ class LayerWriterTest : public ::testing::Test {
     std::ifstream in(path);
     return {std::istreambuf_iterator<char>(in), {}};
   }
-  static std::vector<std::string> names(const std::string& path) { return os::list_dir(path).value_or(std::vector<std::string>{}); }
+  static std::vector<std::string> names(const std::string& path) {
+    return os::list_dir(path).value_or(std::vector<std::string>{});
+  }
   [[nodiscard]] struct stat lstat_of(const std::string& path) const {
-    struct stat st {};
+    struct stat st{};
     EXPECT_EQ(::lstat((root_ + "/" + path).c_str(), &st), 0) << path;
     return st;
   }
@@ -87,9 +89,12 @@ TEST_F(LayerWriterTest, KeepsWhatTheArchiveSays) {
                        .dir("d/", {.mode = 02775, .uid = 1, .gid = 50, .mtime = 12})
                        .file("d/plain", "hello", {.mode = 0666, .mtime = 13})
                        .file("suid", "x", {.mode = 06755, .uid = 1000, .gid = 1001})
-                       .pax({{"SCHILY.xattr.security.capability", capability}, {"SCHILY.xattr.user.note", "n"},
-                             {"SCHILY.xattr.trusted.overlay.opaque", "y"}, {"SCHILY.xattr.trusted.other", "y"},
-                             {"SCHILY.xattr.user.overlay.opaque", "y"}, {"SCHILY.xattr.security.selinux", "l"}})
+                       .pax({{"SCHILY.xattr.security.capability", capability},
+                             {"SCHILY.xattr.user.note", "n"},
+                             {"SCHILY.xattr.trusted.overlay.opaque", "y"},
+                             {"SCHILY.xattr.trusted.other", "y"},
+                             {"SCHILY.xattr.user.overlay.opaque", "y"},
+                             {"SCHILY.xattr.security.selinux", "l"}})
                        .file("caps", "x", {.mode = 0755, .uid = 3})
                        .hard_link("d/link", "suid")
                        .symlink("to", "/outside/../x", {.mode = 0777, .uid = 9, .mtime = 14})
@@ -162,7 +167,8 @@ TEST_F(LayerWriterTest, TurnsWhiteoutsIntoOverlayfsForm) {
 TEST_F(LayerWriterTest, StaysInsideItsRoot) {
   const std::string outside = top_ + "/outside";
   EXPECT_THAT(unpack(TarBuilder().file("../outside/new", "x").finish()), HasSubstr("leaves the layer by \"..\""));
-  EXPECT_THAT(unpack(TarBuilder().file("a/../../outside/secret", "x").finish()), HasSubstr("entry \"a/../../outside/secret\""));
+  EXPECT_THAT(unpack(TarBuilder().file("a/../../outside/secret", "x").finish()),
+              HasSubstr("entry \"a/../../outside/secret\""));
   EXPECT_THAT(unpack(TarBuilder().hard_link("h", "../outside/secret").finish()), HasSubstr("leaves the layer by"));
   EXPECT_THAT(unpack(TarBuilder().hard_link("h", outside + "/secret").finish()), HasSubstr("is not in this layer"));
   EXPECT_THAT(unpack(TarBuilder().file(".wh...", "").finish()), HasSubstr("a whiteout of"));
@@ -173,11 +179,14 @@ TEST_F(LayerWriterTest, StaysInsideItsRoot) {
   EXPECT_EQ(content(root_ + outside + "/secret"), "inside");
 
   // Through links, absolute and relative: followed inside the root only.
-  for (const std::string& target : {outside, std::string("../outside"), std::string("../../../../../../..") + outside}) {
+  for (const std::string& target :
+       {outside, std::string("../outside"), std::string("../../../../../../..") + outside}) {
     const std::string answer = unpack(TarBuilder().symlink("link", target).file("link/secret", "hit").finish());
     EXPECT_THAT(answer, HasSubstr("a link on its path leads nowhere")) << target;
-    EXPECT_THAT(unpack(TarBuilder().symlink("link", target).hard_link("h", "link/secret").finish()), HasSubstr("is not in this layer"));
-    EXPECT_THAT(unpack(TarBuilder().symlink("link", target).file("link/.wh.secret", "").finish()), HasSubstr("leads nowhere"));
+    EXPECT_THAT(unpack(TarBuilder().symlink("link", target).hard_link("h", "link/secret").finish()),
+                HasSubstr("is not in this layer"));
+    EXPECT_THAT(unpack(TarBuilder().symlink("link", target).file("link/.wh.secret", "").finish()),
+                HasSubstr("leads nowhere"));
   }
   ASSERT_EQ(unpack(TarBuilder().dir("real/").symlink("link", "/real").file("link/f", "x").finish()), "");
   EXPECT_EQ(content(root_ + "/real/f"), "x");
@@ -192,7 +201,7 @@ TEST_F(LayerWriterTest, StaysInsideItsRoot) {
   ASSERT_EQ(unpack(TarBuilder().symlink("a", outside + "/secret", {.mode = 0, .uid = 99}).finish()), "");
   // A directory that becomes a link: what was postponed for it must not go through the link.
   ASSERT_EQ(unpack(TarBuilder().dir("d/", {.mode = 0}).dir("d/sub/", {.mode = 0}).symlink("d", outside).finish()), "");
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat(outside.c_str(), &st), 0);
   EXPECT_NE(st.st_mode & 07777, 0U);
   EXPECT_EQ(st.st_uid, 0U);
@@ -200,11 +209,19 @@ TEST_F(LayerWriterTest, StaysInsideItsRoot) {
 
 TEST_F(LayerWriterTest, LaterEntriesReplaceEarlierOnes) {
   ASSERT_EQ(unpack(TarBuilder()
-                       .dir("a/").file("a/b", "1").file("a", "file now")
-                       .file("f", "old").dir("f/").file("f/in", "2")
-                       .file("x", "one").file("x", "two")
-                       .file("h", "one").hard_link("l", "h").file("h", "two")
-                       .symlink("s", "1").symlink("s", "2")
+                       .dir("a/")
+                       .file("a/b", "1")
+                       .file("a", "file now")
+                       .file("f", "old")
+                       .dir("f/")
+                       .file("f/in", "2")
+                       .file("x", "one")
+                       .file("x", "two")
+                       .file("h", "one")
+                       .hard_link("l", "h")
+                       .file("h", "two")
+                       .symlink("s", "1")
+                       .symlink("s", "2")
                        .finish()),
             "");
   EXPECT_EQ(content(root_ + "/a"), "file now");
@@ -217,7 +234,8 @@ TEST_F(LayerWriterTest, LaterEntriesReplaceEarlierOnes) {
 
 TEST_F(LayerWriterTest, RefusesWhatCannotBe) {
   EXPECT_THAT(unpack(TarBuilder().file("f", "x").file("f/below", "x").finish()), HasSubstr("entry \"f/below\""));
-  EXPECT_THAT(unpack(TarBuilder().symlink("a", "b").symlink("b", "a").file("a/x", "").finish()), HasSubstr("no directory"));
+  EXPECT_THAT(unpack(TarBuilder().symlink("a", "b").symlink("b", "a").file("a/x", "").finish()),
+              HasSubstr("no directory"));
   EXPECT_THAT(unpack(TarBuilder().dir("d/").hard_link("h", "d").finish()), HasSubstr("is a directory"));
   EXPECT_THAT(unpack(TarBuilder().raw('0', ".", "", 0, "").finish()), HasSubstr("root of the layer is no directory"));
   EXPECT_THAT(unpack(TarBuilder().file(std::string(256, 'n'), "x").finish()), HasSubstr("longer than 255"));

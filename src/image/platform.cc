@@ -54,12 +54,15 @@ Result<TargetPlatform> target_platform(std::string_view text) {
   }
   const auto parts = split(text, '/');
   if (parts.size() < 2 || parts.size() > 3 || parts[0].empty() || parts[1].empty()) {
-    return fail(Code::kInvalid, "platform \"" + printable(text) + "\" is not os/architecture or os/architecture/variant");
+    return fail(Code::kInvalid,
+                "platform \"" + printable(text) + "\" is not os/architecture or os/architecture/variant");
   }
-  return TargetPlatform{to_lower(parts[0]), go_architecture(to_lower(parts[1])), parts.size() == 3 ? to_lower(parts[2]) : ""};
+  return TargetPlatform{to_lower(parts[0]), go_architecture(to_lower(parts[1])),
+                        parts.size() == 3 ? to_lower(parts[2]) : ""};
 }
 
-bool runs_on(const TargetPlatform& target, std::string_view os, std::string_view architecture, std::string_view variant) {
+bool runs_on(const TargetPlatform& target, std::string_view os, std::string_view architecture,
+             std::string_view variant) {
   if (!os.empty() && to_lower(os) != target.os) return false;
   if (architecture.empty()) return true;
   if (go_architecture(to_lower(architecture)) != target.architecture) return false;
@@ -72,7 +75,9 @@ Result<spec::Descriptor> choose_manifest(const spec::Index& index, const TargetP
   std::set<std::string> offered;
   for (const spec::Descriptor& entry : index.manifests) {
     if (is_attestation(entry)) continue;
-    if (!spec::is_manifest_type(entry.media_type) && !spec::is_index_type(entry.media_type) && !entry.media_type.empty()) continue;
+    if (!spec::is_manifest_type(entry.media_type) && !spec::is_index_type(entry.media_type) &&
+        !entry.media_type.empty())
+      continue;
     if (!entry.platform) {
       // Legal for an index of one image; the configuration says later whether it runs here.
       if (index.manifests.size() == 1) best = &entry;
@@ -90,8 +95,9 @@ Result<spec::Descriptor> choose_manifest(const spec::Index& index, const TargetP
   }
   if (best != nullptr) return *best;
   const std::string list = join(std::vector<std::string>(offered.begin(), offered.end()), ", ");
-  return fail(Code::kNotFound, "no image for " + target.text() + " in the index" +
-                                   (list.empty() ? std::string(", which has none for any platform") : "; it has " + list));
+  return fail(Code::kNotFound,
+              "no image for " + target.text() + " in the index" +
+                  (list.empty() ? std::string(", which has none for any platform") : "; it has " + list));
 }
 
 }  // namespace berth::image

@@ -18,8 +18,8 @@ struct TargetPlatform {
 /// Parses `text`; empty: this machine's. kInvalid: not two or three parts.
 [[nodiscard]] Result<TargetPlatform> target_platform(std::string_view text);
 
-/// Whether an image for `os`/`architecture`/`variant` runs on `target`. Empty architecture or os match anything. A lower
-/// variant runs on a higher one of the same architecture (amd64 v2 on v3, arm v6 on v7).
+/// Whether an image for `os`/`architecture`/`variant` runs on `target`. Empty architecture or os match anything. A
+/// lower variant runs on a higher one of the same architecture (amd64 v2 on v3, arm v6 on v7).
 [[nodiscard]] bool runs_on(const TargetPlatform& target, std::string_view os, std::string_view architecture,
                            std::string_view variant);
 

@@ -6,7 +6,8 @@
 namespace berth::image {
 namespace {
 
-spec::Descriptor entry(const std::string& digest, const std::string& os, const std::string& arch, const std::string& variant = {}) {
+spec::Descriptor entry(const std::string& digest, const std::string& os, const std::string& arch,
+                       const std::string& variant = {}) {
   spec::Descriptor out;
   out.media_type = spec::kOciManifestType;
   out.digest = digest;
@@ -35,7 +36,8 @@ TEST(Platform, ChoosesByArchitectureAndVariant) {
   EXPECT_EQ(choose(all, "linux/arm/v6"), "6");
   EXPECT_EQ(choose(all, "linux/arm64"), "8");
   EXPECT_EQ(choose(all, "windows/amd64"), "w");
-  EXPECT_THAT(choose(all, "linux/s390x"), ::testing::HasSubstr("no image for linux/s390x in the index; it has linux/amd64"));
+  EXPECT_THAT(choose(all, "linux/s390x"),
+              ::testing::HasSubstr("no image for linux/s390x in the index; it has linux/amd64"));
 }
 
 TEST(Platform, PassesOverAttestations) {

@@ -74,7 +74,8 @@ void PullJob::finish(Result<ImageInfo> result) {
 }
 
 void PullJob::run(const std::function<void()>& ended) {
-  // The layer threads inherit this: files are then made with their final mode in one call. A refusal costs a chmod each.
+  // The layer threads inherit this: files are then made with their final mode in one call. A refusal costs a chmod
+  // each.
   if (::unshare(CLONE_FS) == 0) ::umask(0);
   Result<ImageInfo> result = fail(Code::kInternal, "pull ended without a result");
   try {
@@ -115,7 +116,8 @@ Result<Document> PullJob::resolve(HttpSession& session, PulledImage& out) {
     const auto* index = std::get_if<spec::Index>(&*parsed);
     if (index == nullptr) return document;
     BERTH_ASSIGN(const spec::Descriptor chosen, choose_manifest(*index, store_.platform()), "choose a platform");
-    if (!valid_digest(chosen.digest)) return fail(Code::kUnsupported, "digest " + printable(chosen.digest) + " is no sha256");
+    if (!valid_digest(chosen.digest))
+      return fail(Code::kUnsupported, "digest " + printable(chosen.digest) + " is no sha256");
     which = chosen.digest;
     size = chosen.size;
   }
@@ -149,11 +151,13 @@ Result<ImageInfo> PullJob::pull() {
 Result<> PullJob::fetch_config(HttpSession& session, const spec::Manifest& manifest, PulledImage& out) {
   const spec::Descriptor& descriptor = manifest.config;
   if (!spec::is_config_type(descriptor.media_type)) {
-    return fail(Code::kUnsupported, "this is no container image: its configuration is " + printable(descriptor.media_type));
+    return fail(Code::kUnsupported,
+                "this is no container image: its configuration is " + printable(descriptor.media_type));
   }
   const spec::ImageLimits limits;
   if (descriptor.size > limits.json.max_bytes) return fail(Code::kExhausted, "larger than 4 MiB");
-  if (!valid_digest(descriptor.digest)) return fail(Code::kUnsupported, "digest " + printable(descriptor.digest) + " is no sha256");
+  if (!valid_digest(descriptor.digest))
+    return fail(Code::kUnsupported, "digest " + printable(descriptor.digest) + " is no sha256");
   out.config_digest = descriptor.digest;
   const ByteSink keep = [&out](Bytes bytes) -> Result<> {
     out.config_body.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -166,8 +170,8 @@ Result<> PullJob::fetch_config(HttpSession& session, const spec::Manifest& manif
   }
   BERTH_ASSIGN(out.config, spec::parse_image_config(out.config_body, limits), "parse");
   if (!runs_on(store_.platform(), out.config.os, out.config.architecture, out.config.variant)) {
-    return fail(Code::kNotFound, "the image is for " + printable(out.config.os) + "/" + printable(out.config.architecture) +
-                                     ", not for " + store_.platform().text());
+    return fail(Code::kNotFound, "the image is for " + printable(out.config.os) + "/" +
+                                     printable(out.config.architecture) + ", not for " + store_.platform().text());
   }
   out.diff_ids = out.config.rootfs.diff_ids;
   out.blobs = manifest.layers;
@@ -180,7 +184,8 @@ Result<> PullJob::fetch_config(HttpSession& session, const spec::Manifest& manif
       return fail(Code::kUnsupported, "layer " + std::to_string(i) + " has no sha256 digest");
     }
     if (!spec::layer_packing(out.blobs[i].media_type)) {
-      return fail(Code::kUnsupported, "layer " + out.blobs[i].digest + " is of type " + printable(out.blobs[i].media_type));
+      return fail(Code::kUnsupported,
+                  "layer " + out.blobs[i].digest + " is of type " + printable(out.blobs[i].media_type));
     }
   }
   return {};

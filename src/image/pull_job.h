@@ -14,8 +14,8 @@
 
 namespace berth::image {
 
-/// One pull under way: a thread of its own, so that callers come and go. Every caller of the same image waits for the same
-/// job; when the last one leaves, it is cancelled. Thread-safe.
+/// One pull under way: a thread of its own, so that callers come and go. Every caller of the same image waits for the
+/// same job; when the last one leaves, it is cancelled. Thread-safe.
 class PullJob final {
  public:
   PullJob(StoreImpl& store, Reference reference, Auth auth);
@@ -31,8 +31,8 @@ class PullJob final {
   Result<> start(std::function<void()> ended);
   /// Instead of start(): gives every caller `error`.
   void abandon(Error error);
-  /// After join(): waits for the result. A caller that stops leaves at once, unless it is the last: then it waits for the
-  /// job to clean up behind itself.
+  /// After join(): waits for the result. A caller that stops leaves at once, unless it is the last: then it waits for
+  /// the job to clean up behind itself.
   Result<ImageInfo> wait(const PullOptions& options);
 
  private:

@@ -26,8 +26,8 @@ struct PullJob::Work {
   std::vector<std::string> fresh BERTH_GUARDED_BY(mutex);
 };
 
-Result<> PullJob::fetch_layers(std::unique_ptr<HttpSession> session, const PulledImage& image, std::vector<std::string>& held,
-                               std::vector<std::string>& fresh) {
+Result<> PullJob::fetch_layers(std::unique_ptr<HttpSession> session, const PulledImage& image,
+                               std::vector<std::string>& held, std::vector<std::string>& fresh) {
   Work shared;
   shared.image = &image;
   std::set<std::string> seen;
@@ -43,7 +43,8 @@ Result<> PullJob::fetch_layers(std::unique_ptr<HttpSession> session, const Pulle
   const std::stop_callback forward(stop_.get_token(), [&shared] { shared.stop.request_stop(); });
   {
     std::vector<std::jthread> threads;
-    const std::size_t count = std::min<std::size_t>(std::max(1U, store_.options().max_parallel_layers), shared.order.size());
+    const std::size_t count =
+        std::min<std::size_t>(std::max(1U, store_.options().max_parallel_layers), shared.order.size());
     try {
       for (std::size_t i = 1; i < count; ++i) threads.emplace_back([this, &shared] { work(shared, nullptr); });
     } catch (const std::system_error& error) {
@@ -84,7 +85,8 @@ void PullJob::work(Work& work, std::unique_ptr<HttpSession> session) {
 Result<> PullJob::obtain_layer(Work& work, std::size_t index, std::unique_ptr<HttpSession>& session) {
   const spec::Descriptor& blob = work.image->blobs[index];
   const std::string& diff_id = work.image->diff_ids[index];
-  BERTH_ASSIGN(const StoreImpl::Claim claim, store_.claim_layer(diff_id, work.stop.get_token()), "wait for another pull");
+  BERTH_ASSIGN(const StoreImpl::Claim claim, store_.claim_layer(diff_id, work.stop.get_token()),
+               "wait for another pull");
   if (claim == StoreImpl::Claim::kPresent) {
     report({blob.digest, LayerState::kPresent, blob.size, blob.size});
     const MutexLock lock(work.mutex);
@@ -123,13 +125,14 @@ Result<LayerRecord> PullJob::fetch_layer(HttpSession& session, const spec::Descr
     record = fail(std::move(published).error());
   }
   if (auto removed = remove_any_tree(dir, store_.disk().tmp_dir()); !removed) {
-    log_warn("pull: a part of a failed layer stays until the next start", {{"path", dir}, {"error", removed.error().text()}});
+    log_warn("pull: a part of a failed layer stays until the next start",
+             {{"path", dir}, {"error", removed.error().text()}});
   }
   return record;
 }
 
-Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Descriptor& blob, const std::string& diff_id,
-                                          const std::string& dir, std::stop_token stop) {
+Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Descriptor& blob,
+                                          const std::string& diff_id, const std::string& dir, std::stop_token stop) {
   constexpr std::chrono::milliseconds kReportEvery{250};
   const std::string tree = dir + "/fs";
   BERTH_TRY(os::make_dirs(tree, 0755), "unpack");
@@ -159,7 +162,8 @@ Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Desc
     log_debug("pull: attributes that a container may not have were left out",
               {{"layer", diff_id}, {"count", stats.dropped_xattrs}});
   }
-  return LayerRecord{diff_id, stats.bytes, stats.inodes, stats.root_opaque, stats.has_root_entry, std::move(stats.implied_dirs), {}};
+  return LayerRecord{
+      diff_id, stats.bytes, stats.inodes, stats.root_opaque, stats.has_root_entry, std::move(stats.implied_dirs), {}};
 }
 
 }  // namespace berth::image

@@ -7,9 +7,12 @@ namespace berth::image {
 namespace {
 
 constexpr std::int64_t kVersion = 1;
-constexpr spec::Limits kLimits{.max_bytes = 64U << 20, .max_depth = 8, .max_elements = 1'000'000, .max_string_bytes = 8192};
+constexpr spec::Limits kLimits{
+    .max_bytes = 64U << 20, .max_depth = 8, .max_elements = 1'000'000, .max_string_bytes = 8192};
 
-std::unexpected<Error> corrupt(std::string_view what) { return fail(Code::kCorrupt, "store record: " + std::string(what)); }
+std::unexpected<Error> corrupt(std::string_view what) {
+  return fail(Code::kCorrupt, "store record: " + std::string(what));
+}
 
 Result<spec::Json> parse(std::string_view text) {
   auto json = spec::parse_json(text, kLimits);

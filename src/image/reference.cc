@@ -13,8 +13,12 @@ constexpr std::size_t kMaxName = 255;
 constexpr std::size_t kMaxTag = 128;
 constexpr std::size_t kMaxText = 1024;
 
-bool is_lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool is_alnum(char c) { return is_lower_alnum(c) || (c >= 'A' && c <= 'Z'); }
+bool is_lower_alnum(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+}
+bool is_alnum(char c) {
+  return is_lower_alnum(c) || (c >= 'A' && c <= 'Z');
+}
 
 /// [a-z0-9]+ groups joined by one '.', one or two '_' or any number of '-'.
 bool valid_component(std::string_view text) {
@@ -141,7 +145,8 @@ Result<Reference> parse_reference(std::string_view text, std::string_view defaul
   if (slash != std::string_view::npos && looks_like_registry(rest.substr(0, slash))) {
     out.registry = rest.substr(0, slash);
     rest = rest.substr(slash + 1);
-    if (!valid_registry(out.registry)) return bad(text, "the registry must be a host name or address with an optional port");
+    if (!valid_registry(out.registry))
+      return bad(text, "the registry must be a host name or address with an optional port");
   } else {
     out.registry = default_registry;
     if (slash == std::string_view::npos && is_hex(rest, 64)) {
@@ -151,10 +156,12 @@ Result<Reference> parse_reference(std::string_view text, std::string_view defaul
   if (out.registry == "index.docker.io") out.registry = "docker.io";
   if (rest.empty()) return bad(text, "the repository is missing");
   if (to_lower(rest) != rest) return bad(text, "the repository must be lower case");
-  if (!valid_repository(rest)) return bad(text, "the repository must be a-z and 0-9, with . _ - between them and / between parts");
+  if (!valid_repository(rest))
+    return bad(text, "the repository must be a-z and 0-9, with . _ - between them and / between parts");
   out.repository = rest;
   if (out.registry == "docker.io" && rest.find('/') == std::string_view::npos) out.repository.insert(0, "library/");
-  if (out.registry.size() + 1 + out.repository.size() > kMaxName) return bad(text, "registry and repository exceed 255 bytes");
+  if (out.registry.size() + 1 + out.repository.size() > kMaxName)
+    return bad(text, "registry and repository exceed 255 bytes");
   if (out.tag.empty() && out.digest.empty()) out.tag = "latest";
   return out;
 }

@@ -27,10 +27,10 @@ struct Reference {
   friend bool operator==(const Reference&, const Reference&) = default;
 };
 
-/// Parses a name as people and pod specs write it and fills in what is left out: the registry `default_registry`, "library/"
-/// in front of a one-word docker.io repository, the tag "latest" when there is neither tag nor digest.
-/// At most 255 bytes of registry and repository, 128 of tag. Error: kInvalid naming the part that is wrong.
-/// Source: the grammar of github.com/distribution/reference.
+/// Parses a name as people and pod specs write it and fills in what is left out: the registry `default_registry`,
+/// "library/" in front of a one-word docker.io repository, the tag "latest" when there is neither tag nor digest. At
+/// most 255 bytes of registry and repository, 128 of tag. Error: kInvalid naming the part that is wrong. Source: the
+/// grammar of github.com/distribution/reference.
 [[nodiscard]] Result<Reference> parse_reference(std::string_view text, std::string_view default_registry = "docker.io");
 
 /// Whether `text` is "host", "host:port" or "[v6]:port" as a Reference's registry may be.

@@ -55,11 +55,42 @@ TEST(Reference, OtherDefaultRegistryHasNoLibrary) {
 }
 
 TEST(Reference, RefusesWhatIsNoName) {
-  const std::vector<std::string> cases = {
-      "", "/", "a/", "/a", "a//b", "Busybox", "a:", "a:-x", "a:.x", "a@", "a@sha256:abc", "a@md5:" + std::string(32, 'a'),
-      "a@sha256:" + std::string(64, 'A'), "a b", "a..b", "a___b", "-a", "a-", "_a", "a/.b", "../a", "localhost:99999/a",
-      "localhost:0/a", "localhost:x/a", "[::1/a", "[::g]/a", "x..y/a", "-x.y/a", std::string(64, 'a'), "a:" + std::string(129, 't'),
-      std::string(300, 'a'), std::string(5000, 'a'), std::string("a\0b", 3), "a:b:c", "http://x/a", "a@b@" + kDigest};
+  const std::vector<std::string> cases = {"",
+                                          "/",
+                                          "a/",
+                                          "/a",
+                                          "a//b",
+                                          "Busybox",
+                                          "a:",
+                                          "a:-x",
+                                          "a:.x",
+                                          "a@",
+                                          "a@sha256:abc",
+                                          "a@md5:" + std::string(32, 'a'),
+                                          "a@sha256:" + std::string(64, 'A'),
+                                          "a b",
+                                          "a..b",
+                                          "a___b",
+                                          "-a",
+                                          "a-",
+                                          "_a",
+                                          "a/.b",
+                                          "../a",
+                                          "localhost:99999/a",
+                                          "localhost:0/a",
+                                          "localhost:x/a",
+                                          "[::1/a",
+                                          "[::g]/a",
+                                          "x..y/a",
+                                          "-x.y/a",
+                                          std::string(64, 'a'),
+                                          "a:" + std::string(129, 't'),
+                                          std::string(300, 'a'),
+                                          std::string(5000, 'a'),
+                                          std::string("a\0b", 3),
+                                          "a:b:c",
+                                          "http://x/a",
+                                          "a@b@" + kDigest};
   for (const std::string& text : cases) {
     const auto got = parse_reference(text);
     ASSERT_FALSE(got) << text << " became " << got->to_string();
@@ -68,7 +99,8 @@ TEST(Reference, RefusesWhatIsNoName) {
 }
 
 TEST(Reference, KnowsLoopback) {
-  for (const char* host : {"localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"}) EXPECT_TRUE(is_loopback_host(host)) << host;
+  for (const char* host : {"localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"})
+    EXPECT_TRUE(is_loopback_host(host)) << host;
   for (const char* host : {"localhost.example", "128.0.0.1", "::2", "0.0.0.0", "127.0.0.1.example", ""}) {
     EXPECT_FALSE(is_loopback_host(host)) << host;
   }

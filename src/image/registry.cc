@@ -14,8 +14,8 @@ namespace berth::image {
 namespace {
 
 constexpr unsigned kMaxRedirects = 10;
-constexpr unsigned kMaxTries = 5;         // without a byte of progress in between
-constexpr unsigned kMaxBlobTries = 100;   // in all: a link that breaks every megabyte is still given up
+constexpr unsigned kMaxTries = 5;        // without a byte of progress in between
+constexpr unsigned kMaxBlobTries = 100;  // in all: a link that breaks every megabyte is still given up
 constexpr std::chrono::seconds kMaxRetryAfter{30};
 constexpr std::chrono::milliseconds kMaxDelay{8000};
 constexpr std::size_t kMaxManifest = 4U << 20;
@@ -24,9 +24,13 @@ constexpr std::uint64_t kSlowestBytesPerSecond = 4096;  // a whole blob slower t
 
 using Kind = HttpFailure::Kind;
 
-std::unexpected<HttpFailure> refused(Error error) { return std::unexpected(HttpFailure{Kind::kRefused, std::move(error)}); }
+std::unexpected<HttpFailure> refused(Error error) {
+  return std::unexpected(HttpFailure{Kind::kRefused, std::move(error)});
+}
 
-bool temporary_status(int status) { return status == 429 || status == 500 || status == 502 || status == 503 || status == 504; }
+bool temporary_status(int status) {
+  return status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
+}
 
 bool worth_another_try(const std::expected<HttpResponse, HttpFailure>& outcome) {
   if (outcome) return temporary_status(outcome->status);
@@ -68,7 +72,8 @@ Result<> check_blob_head(const HttpResponse& response, std::uint64_t offset, std
   if (response.status == 206) {
     const std::string range(response.header("content-range"));
     const std::string wanted = "bytes " + std::to_string(offset) + "-";
-    if (!range.starts_with(wanted)) return fail(Code::kCorrupt, "the registry answered another range: " + printable(range, 80));
+    if (!range.starts_with(wanted))
+      return fail(Code::kCorrupt, "the registry answered another range: " + printable(range, 80));
   } else if (offset != 0) {  // it does not know ranges and starts again
     skip = offset;
     expected = size;
@@ -102,8 +107,10 @@ Registry::Registry(RegistryOptions options, const Reference& reference, Credenti
   if (!credentials_.registry_token.empty()) authorization_ = "Bearer " + credentials_.registry_token;
 }
 
-Result<std::unique_ptr<Registry>> Registry::open(RegistryOptions options, const Reference& reference, const Auth& auth) {
-  BERTH_ASSIGN(Credentials credentials, credentials_for(auth, reference.registry), "credentials for " + reference.registry);
+Result<std::unique_ptr<Registry>> Registry::open(RegistryOptions options, const Reference& reference,
+                                                 const Auth& auth) {
+  BERTH_ASSIGN(Credentials credentials, credentials_for(auth, reference.registry),
+               "credentials for " + reference.registry);
   return std::unique_ptr<Registry>(new Registry(std::move(options), reference, std::move(credentials)));
 }
 
@@ -113,10 +120,11 @@ Result<std::unique_ptr<HttpSession>> Registry::session() const {
 
 bool Registry::plain_allowed(const std::string& host, unsigned port) const {
   if (is_loopback_host(host)) return true;
-  return std::any_of(options_.insecure_registries.begin(), options_.insecure_registries.end(), [&](const std::string& entry) {
-    const HostPort allowed = split_host_port(entry);
-    return to_lower(allowed.host) == to_lower(host) && (allowed.port == 0 || allowed.port == port);
-  });
+  return std::any_of(options_.insecure_registries.begin(), options_.insecure_registries.end(),
+                     [&](const std::string& entry) {
+                       const HostPort allowed = split_host_port(entry);
+                       return to_lower(allowed.host) == to_lower(host) && (allowed.port == 0 || allowed.port == port);
+                     });
 }
 
 Result<Url> Registry::address(const std::string& path) {
@@ -138,7 +146,8 @@ bool Registry::switch_scheme(const Outcome& outcome) {
     wrong = scheme_ == "http" && outcome->status == 400 && to_lower(outcome->body).find("https") != std::string::npos;
   } else {
     const Kind kind = outcome.error().kind;
-    wrong = scheme_ == "http" ? kind == Kind::kBroken || kind == Kind::kProtocol : kind == Kind::kConnect || kind == Kind::kTls;
+    wrong = scheme_ == "http" ? kind == Kind::kBroken || kind == Kind::kProtocol
+                              : kind == Kind::kConnect || kind == Kind::kTls;
   }
   if (!wrong) {
     if (outcome) schemes_left_.clear();
@@ -189,10 +198,12 @@ Registry::Outcome Registry::attempt(HttpSession& session, HttpRequest& request) 
     bool at_registry = true;
     auto response = follow(session, request, authorization, at_registry);
     if (!response || response->status != 401) return response;
-    if (!at_registry) return refused(Error(Code::kDenied, "the host that the registry redirects to asks for credentials"));
+    if (!at_registry)
+      return refused(Error(Code::kDenied, "the host that the registry redirects to asks for credentials"));
     if (logged_in) {
       const std::string message = registry_message(response->body);
-      return refused(Error(Code::kDenied, "the registry does not accept the login" + (message.empty() ? "" : ": " + message)));
+      return refused(
+          Error(Code::kDenied, "the registry does not accept the login" + (message.empty() ? "" : ": " + message)));
     }
     if (auto done = authenticate(session, *response, authorization, request.stop); !done) {
       return refused(std::move(done).error());
@@ -203,8 +214,11 @@ Registry::Outcome Registry::attempt(HttpSession& session, HttpRequest& request) 
 Result<> Registry::authenticate(HttpSession& session, const HttpResponse& response, const std::string& used,
                                 std::stop_token stop) {
   const MutexLock login(login_mutex_);
-  TokenRequest request{.credentials = &credentials_, .repository = repository_, .registry_is_https = true,
-                       .plain_allowed = {}, .stop = std::move(stop)};
+  TokenRequest request{.credentials = &credentials_,
+                       .repository = repository_,
+                       .registry_is_https = true,
+                       .plain_allowed = {},
+                       .stop = std::move(stop)};
   {
     const MutexLock lock(mutex_);
     if (authorization_ != used) return {};  // another thread has logged in meanwhile
@@ -218,7 +232,8 @@ Result<> Registry::authenticate(HttpSession& session, const HttpResponse& respon
     if (!parsed) return fail(std::move(parsed).error().as(Code::kUnavailable));
     challenges.insert(challenges.end(), parsed->begin(), parsed->end());
   }
-  if (!credentials_.registry_token.empty()) return fail(Code::kDenied, "the registry does not accept the registry token");
+  if (!credentials_.registry_token.empty())
+    return fail(Code::kDenied, "the registry does not accept the registry token");
   BERTH_ASSIGN(std::string authorization, answer_challenges(session, challenges, request), "log in to " + registry_);
   const MutexLock lock(mutex_);
   authorization_ = std::move(authorization);
@@ -230,15 +245,21 @@ Error Registry::failure_of(const HttpResponse& response, const std::string& what
   const std::string detail = message.empty() ? std::string() : ": " + message;
   const std::string status = " (status " + std::to_string(response.status) + detail + ")";
   switch (response.status) {
-    case 403: return Error(Code::kDenied, registry_ + " denies " + what + status);
-    case 404: return Error(Code::kNotFound, registry_ + " has no " + what + status);
-    case 416: return Error(Code::kCorrupt, registry_ + " has less of " + what + " than the manifest says" + status);
-    case 429: return Error(Code::kUnavailable, registry_ + " limits the rate of requests" + status);
-    default: return Error(Code::kUnavailable, registry_ + " cannot give " + what + status);
+    case 403:
+      return Error(Code::kDenied, registry_ + " denies " + what + status);
+    case 404:
+      return Error(Code::kNotFound, registry_ + " has no " + what + status);
+    case 416:
+      return Error(Code::kCorrupt, registry_ + " has less of " + what + " than the manifest says" + status);
+    case 429:
+      return Error(Code::kUnavailable, registry_ + " limits the rate of requests" + status);
+    default:
+      return Error(Code::kUnavailable, registry_ + " cannot give " + what + status);
   }
 }
 
-Result<> Registry::before_retry(const Outcome& outcome, unsigned tries, std::stop_token stop, const std::string& what) const {
+Result<> Registry::before_retry(const Outcome& outcome, unsigned tries, std::stop_token stop,
+                                const std::string& what) const {
   const Error error = outcome ? failure_of(*outcome, what) : outcome.error().error.in(what);
   if (!worth_another_try(outcome)) return fail(error);
   if (tries >= kMaxTries) return fail(error.in("after " + std::to_string(tries) + " tries"));
@@ -261,7 +282,8 @@ Result<Document> Registry::manifest(HttpSession& session, const std::string& whi
     HttpRequest request;
     BERTH_ASSIGN(request.url, address("manifests/" + which), what);
     std::string accept = "Accept: ";
-    for (const std::string_view type : {spec::kOciIndexType, spec::kDockerListType, spec::kOciManifestType, spec::kDockerManifestType}) {
+    for (const std::string_view type :
+         {spec::kOciIndexType, spec::kDockerListType, spec::kOciManifestType, spec::kDockerManifestType}) {
       accept.append(type).append(", ");
     }
     // Registries that know schema 1 alone answer with it when any type will do, and the error can say so.
@@ -288,7 +310,8 @@ Result<Document> Registry::manifest(HttpSession& session, const std::string& whi
   }
 }
 
-Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor, const ByteSink& sink, std::stop_token stop) {
+Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor, const ByteSink& sink,
+                        std::stop_token stop) {
   const std::string what = "blob " + descriptor.digest;
   std::uint64_t offset = 0;
   unsigned tries = 0;
@@ -301,7 +324,9 @@ Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor
     request.total_timeout = std::chrono::seconds(3600 + (descriptor.size - offset) / kSlowestBytesPerSecond);
     std::uint64_t skip = 0;
     const std::uint64_t before = offset;
-    request.on_head = [&](const HttpResponse& response) { return check_blob_head(response, offset, descriptor.size, skip); };
+    request.on_head = [&](const HttpResponse& response) {
+      return check_blob_head(response, offset, descriptor.size, skip);
+    };
     request.sink = [&](Bytes bytes) -> Result<> {
       const std::size_t leave_out = static_cast<std::size_t>(std::min<std::uint64_t>(skip, bytes.size()));
       skip -= leave_out;
@@ -317,8 +342,9 @@ Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor
     const bool answered = outcome && (outcome->status == 200 || outcome->status == 206);
     if (answered && offset == descriptor.size) return {};
     if (answered) {  // it ended early and in good order: no length was announced
-      outcome = std::unexpected(HttpFailure{Kind::kBroken, Error(Code::kCorrupt, "the registry sent " + std::to_string(offset) +
-                    " of the " + std::to_string(descriptor.size) + " bytes that the manifest says")});
+      outcome = std::unexpected(HttpFailure{
+          Kind::kBroken, Error(Code::kCorrupt, "the registry sent " + std::to_string(offset) + " of the " +
+                                                   std::to_string(descriptor.size) + " bytes that the manifest says")});
     }
     tries = offset > before ? 1 : tries + 1;
     if (total >= kMaxBlobTries) tries = kMaxTries;

@@ -35,10 +35,11 @@ struct Document {
 /// Reads one repository of one registry. Thread-safe: each thread brings its own session; the token and the choice
 /// between http and https are shared. Source: OCI distribution-spec 1.1; distribution spec/auth/token.md.
 ///
-/// https always, except: this machine is spoken to over http first and over https when it does not answer http; hosts in
-/// insecure_registries over https first and over http when there is no TLS. An untrusted certificate is never a reason for http.
-/// Redirects: at most 10, none twice, none from https to http, and the Authorization header goes to the registry alone.
-/// Broken connections, 429 and 5xx are tried again a few times; a broken blob goes on where it broke (Range).
+/// https always, except: this machine is spoken to over http first and over https when it does not answer http; hosts
+/// in insecure_registries over https first and over http when there is no TLS. An untrusted certificate is never a
+/// reason for http. Redirects: at most 10, none twice, none from https to http, and the Authorization header goes to
+/// the registry alone. Broken connections, 429 and 5xx are tried again a few times; a broken blob goes on where it
+/// broke (Range).
 class Registry final {
  public:
   /// kInvalid: bad credentials.
@@ -50,7 +51,8 @@ class Registry final {
   /// Fetches "manifests/<which>" (a tag or digest). At most 4 MiB.
   /// Errors: kNotFound; kDenied; kCorrupt digest mismatch; kUnavailable; kTimeout; kCancelled; kExhausted too large.
   Result<Document> manifest(HttpSession& session, const std::string& which, std::stop_token stop);
-  /// Streams a blob of exactly descriptor.size bytes in order into `sink`, which checks the digest. Errors as manifest().
+  /// Streams a blob of exactly descriptor.size bytes in order into `sink`, which checks the digest. Errors as
+  /// manifest().
   Result<> blob(HttpSession& session, const spec::Descriptor& descriptor, const ByteSink& sink, std::stop_token stop);
 
  private:
@@ -62,7 +64,8 @@ class Registry final {
   bool switch_scheme(const Outcome& outcome);
   Outcome attempt(HttpSession& session, HttpRequest& request);
   Outcome follow(HttpSession& session, const HttpRequest& request, const std::string& authorization, bool& at_registry);
-  Result<> authenticate(HttpSession& session, const HttpResponse& response, const std::string& used, std::stop_token stop);
+  Result<> authenticate(HttpSession& session, const HttpResponse& response, const std::string& used,
+                        std::stop_token stop);
   /// Waits before another try; an error when it is no use to try (`tries` so far without progress).
   Result<> before_retry(const Outcome& outcome, unsigned tries, std::stop_token stop, const std::string& what) const;
   Error failure_of(const HttpResponse& response, const std::string& what) const;

@@ -14,19 +14,19 @@
 namespace berth::image {
 namespace {
 
+using ::testing::AllOf;
 using testing::build_image;
 using testing::DockerRegistry;
+using ::testing::ElementsAre;
 using testing::gzip_layer;
+using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::plain_layer;
 using testing::run_program;
 using testing::Sandbox;
 using testing::TarBuilder;
 using testing::write_oci_layout;
 using testing::zstd_layer;
-using ::testing::AllOf;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 std::string content(const std::string& path) {
   std::ifstream in(path);
@@ -34,7 +34,12 @@ std::string content(const std::string& path) {
 }
 
 testing::BuiltImage sample(const std::string& label = {}) {
-  const std::string base = TarBuilder().dir("etc/").file("etc/os-release", "NAME=test\n").dir("bin/").file("bin/sh", std::string(300'000, 'x'), {.mode = 04755}).finish();
+  const std::string base = TarBuilder()
+                               .dir("etc/")
+                               .file("etc/os-release", "NAME=test\n")
+                               .dir("bin/")
+                               .file("bin/sh", std::string(300'000, 'x'), {.mode = 04755})
+                               .finish();
   const std::string middle = TarBuilder().dir("etc/").file("etc/added", "second layer\n").finish();
   const std::string top = TarBuilder().dir("etc/").file("etc/.wh.os-release", "").finish();
   return build_image({gzip_layer(base), zstd_layer(middle), plain_layer(top)}, {.label = label});
@@ -43,13 +48,14 @@ testing::BuiltImage sample(const std::string& label = {}) {
 class RegistryTest : public ::testing::Test {
  protected:
   /// Copies `images` into the registry under `repository` with skopeo.
-  void push(const std::string& host, const std::string& repository, const std::map<std::string, testing::BuiltImage>& images,
-            std::vector<std::string> more = {}) {
+  void push(const std::string& host, const std::string& repository,
+            const std::map<std::string, testing::BuiltImage>& images, std::vector<std::string> more = {}) {
     const std::string layout = sandbox_.dir() + "/layout";
     std::filesystem::remove_all(layout);
     write_oci_layout(layout, images);
     for (const auto& [tag, image] : images) {
-      std::vector<std::string> argv = {"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--preserve-digests"};
+      std::vector<std::string> argv = {
+          "skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--preserve-digests"};
       argv.insert(argv.end(), more.begin(), more.end());
       argv.push_back("oci:" + layout + ":" + tag);
       argv.push_back("docker://" + host + "/" + repository + ":" + tag);
@@ -83,7 +89,7 @@ TEST_F(RegistryTest, PullsUnpacksAndRemoves) {
     ASSERT_EQ(dirs->size(), 3U);
     EXPECT_EQ(content(dirs->at(1) + "/etc/added"), "second layer\n");
     EXPECT_EQ(content(dirs->at(2) + "/bin/sh").size(), 300'000U);
-    struct stat st {};
+    struct stat st{};
     ASSERT_EQ(::stat((dirs->at(2) + "/bin/sh").c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 07777, 04755U);
 
@@ -105,8 +111,9 @@ TEST_F(RegistryTest, PullsDockerSchemaTwo) {
     const std::string layout = sandbox_.dir() + "/layout";
     const std::string tar = TarBuilder().dir("d/").file("d/f", "content").finish();
     write_oci_layout(layout, {{"v2", build_image({gzip_layer(tar)})}});
-    ASSERT_EQ(run_program({"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--format", "v2s2",
-                           "oci:" + layout + ":v2", "docker://" + registry.host() + "/app:v2"}), "");
+    ASSERT_EQ(run_program({"skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false", "--format",
+                           "v2s2", "oci:" + layout + ":v2", "docker://" + registry.host() + "/app:v2"}),
+              "");
     auto store = Store::open(sandbox_.store_options());
     ASSERT_TRUE(store);
     const auto info = (*store)->pull(registry.host() + "/app:v2", {});
@@ -147,8 +154,10 @@ TEST_F(RegistryTest, SpeaksTlsWithItsOwnAuthority) {
   sandbox_.run([&] {
     const std::string dir = sandbox_.dir();
     const std::string cert = dir + "/server.crt", key = dir + "/server.key";
-    ASSERT_EQ(run_program({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                           "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert}), "");
+    ASSERT_EQ(run_program({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                           "-nodes", "-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1",
+                           "-keyout", key, "-out", cert}),
+              "");
     const DockerRegistry registry(dir, {.cert = cert, .key = key});
     push(registry.host(), "app", {{"t", sample()}});
     const std::string name = registry.host() + "/app:t";
@@ -157,7 +166,8 @@ TEST_F(RegistryTest, SpeaksTlsWithItsOwnAuthority) {
       ASSERT_TRUE(store);
       const auto info = (*store)->pull(name, {});
       ASSERT_FALSE(info);
-      EXPECT_THAT(info.error().text(), AllOf(HasSubstr("certificate of " + registry.host() + " is not trusted"), HasSubstr("self")));
+      EXPECT_THAT(info.error().text(),
+                  AllOf(HasSubstr("certificate of " + registry.host() + " is not trusted"), HasSubstr("self")));
     }
     const std::string trusted = dir + "/certs.d/" + registry.host();
     ASSERT_TRUE(os::make_dirs(trusted));

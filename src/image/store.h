@@ -62,7 +62,7 @@ struct StoreOptions {
   std::string default_registry = "docker.io";    ///< for names without a registry
   std::vector<std::string> insecure_registries;  ///< host[:port] that may be spoken to over http; loopback always may
   unsigned max_parallel_layers = 3;
-  unsigned progress_timeout_s = 60;  ///< a download that moves no byte for so long is given up
+  unsigned progress_timeout_s = 60;             ///< a download that moves no byte for so long is given up
   std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked
   /// DIR/HOST[:PORT]/*.crt are more certificate authorities for that registry; client.cert and client.key beside them.
   std::string certs_dir = "/etc/berth/certs.d";
@@ -80,8 +80,9 @@ class Store {
   virtual ~Store() = default;
 
   /// Fetches `name` ("busybox", "localhost:5000/a:tag", "a@sha256:...") and makes it runnable. Layers in parallel, each
-  /// verified; present ones are not fetched again; a second pull of the same image joins the first. Blocks; cancellable.
-  /// Errors: kInvalid name; kNotFound; kDenied; kCorrupt digest or archive; kUnavailable registry; kTimeout; kExhausted.
+  /// verified; present ones are not fetched again; a second pull of the same image joins the first. Blocks;
+  /// cancellable. Errors: kInvalid name; kNotFound; kDenied; kCorrupt digest or archive; kUnavailable registry;
+  /// kTimeout; kExhausted.
   virtual Result<ImageInfo> pull(const std::string& name, PullOptions options) = 0;
 
   /// From memory, sorted by id. Never blocks on disk.

@@ -31,8 +31,8 @@ struct PulledImage {
   std::vector<std::string> diff_ids;    ///< base first, as the configuration has them
 };
 
-/// The store. Locks, in this order: change_mutex_ (one change of names, images or layers on disk at a time), mutex_ (the
-/// index in memory; never held over disk or network). Readers take mutex_ alone.
+/// The store. Locks, in this order: change_mutex_ (one change of names, images or layers on disk at a time), mutex_
+/// (the index in memory; never held over disk or network). Readers take mutex_ alone.
 class StoreImpl final : public Store {
  public:
   StoreImpl(StoreOptions options, TargetPlatform platform, Disk disk);
@@ -56,8 +56,8 @@ class StoreImpl final : public Store {
   [[nodiscard]] const Disk& disk() const { return disk_; }
 
   enum class Claim : std::uint8_t { kPresent, kFetch };
-  /// Takes a hold on layer `diff_id` until release_layers(). kPresent: it is there. kFetch: the caller fetches it and calls
-  /// settle_layer(). Waits while another pull fetches it.
+  /// Takes a hold on layer `diff_id` until release_layers(). kPresent: it is there. kFetch: the caller fetches it and
+  /// calls settle_layer(). Waits while another pull fetches it.
   Result<Claim> claim_layer(const std::string& diff_id, std::stop_token stop);
   /// Ends a kFetch claim; `record` when the layer was published.
   void settle_layer(const std::string& diff_id, const LayerRecord* record);
@@ -95,6 +95,7 @@ class StoreImpl final : public Store {
   Result<> add_names(const Reference& reference, const std::string& target_digest, const std::string& image_id)
       BERTH_REQUIRES(change_mutex_);
   Result<ImageRecord> record_for(const PulledImage& pulled);
+  Result<> write_documents(const PulledImage& pulled, const ImageRecord& record) BERTH_REQUIRES(change_mutex_);
   /// Completes what layers leave unsaid about directories, "/" among them.
   Result<> settle_directories(ImageRecord& record) BERTH_REQUIRES(change_mutex_);
   void use_layers(const ImageRecord& record) BERTH_REQUIRES(mutex_);

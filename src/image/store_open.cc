@@ -22,11 +22,13 @@ bool overlay_index_is_on() {
 Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
   BERTH_ASSIGN(TargetPlatform platform, target_platform(options.platform), "image store");
   if (!valid_registry(options.default_registry)) {
-    return fail(Code::kInvalid, "image store: default registry \"" + printable(options.default_registry) + "\" is no host name");
+    return fail(Code::kInvalid,
+                "image store: default registry \"" + printable(options.default_registry) + "\" is no host name");
   }
   for (const std::string& entry : options.insecure_registries) {
     if (!valid_registry(entry)) {
-      return fail(Code::kInvalid, "image store: insecure registry \"" + printable(entry) + "\" is not host or host:port");
+      return fail(Code::kInvalid,
+                  "image store: insecure registry \"" + printable(entry) + "\" is not host or host:port");
     }
   }
   BERTH_ASSIGN(Disk disk, Disk::open(options.root), "open");
@@ -70,7 +72,8 @@ Result<> StoreImpl::load() {
       }
       for (const ContainerRecord& container : loaded.containers) {
         containers_[container.id] = container.image;
-        if (const auto image = images_.find(container.image); image != images_.end()) image->second.holders.insert(container.id);
+        if (const auto image = images_.find(container.image); image != images_.end())
+          image->second.holders.insert(container.id);
       }
       BERTH_TRY(drop_unused_meta(), "load");
     }

@@ -14,8 +14,8 @@ namespace {
 /// Callers with other credentials must not ride on a pull that these would not have been allowed.
 Result<std::string> job_key(const Reference& reference, const Auth& auth) {
   std::string secret;
-  for (const std::string* part : {&auth.username, &auth.password, &auth.auth, &auth.server_address, &auth.identity_token,
-                                  &auth.registry_token}) {
+  for (const std::string* part :
+       {&auth.username, &auth.password, &auth.auth, &auth.server_address, &auth.identity_token, &auth.registry_token}) {
     secret += std::to_string(part->size()) + ":" + *part;
   }
   BERTH_ASSIGN(const std::string digest, sha256_of(secret), "pull");
@@ -66,13 +66,15 @@ std::optional<Result<ImageInfo>> StoreImpl::reuse_image(const Reference& referen
     if (it == images_.end()) return std::nullopt;
     id = it->first;
   }
-  if (auto named = add_names(reference, target_digest, id); !named) return Result<ImageInfo>(fail(std::move(named).error()));
+  if (auto named = add_names(reference, target_digest, id); !named)
+    return Result<ImageInfo>(fail(std::move(named).error()));
   const MutexLock lock(mutex_);
   return Result<ImageInfo>(info_of(images_.at(id)));
 }
 
 /// Points the tag (if it was pulled by tag) and the digest name at the image. A tag leaves the image that had it.
-Result<> StoreImpl::add_names(const Reference& reference, const std::string& target_digest, const std::string& image_id) {
+Result<> StoreImpl::add_names(const Reference& reference, const std::string& target_digest,
+                              const std::string& image_id) {
   std::vector<std::string> names = {reference.name() + "@" + target_digest};
   if (reference.digest.empty()) names.push_back(reference.tagged());
   for (const std::string& name : names) {
@@ -127,7 +129,7 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
     const std::string tree = disk_.layer_tree(layer);
     BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, !in_use), "layer " + layer);
     below.insert(below.begin(), tree);
-    struct stat st {};
+    struct stat st{};
     if (!info.has_root_entry) continue;
     if (::stat(tree.c_str(), &st) != 0) return fail_errno(errno, "stat " + tree);
     record.root_mode = st.st_mode & 07777;
@@ -137,13 +139,26 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
   return {};
 }
 
+/// Record and documents of an image. What was written stays until the next start when a later write fails and the image
+/// is new, so it is taken away again.
+Result<> StoreImpl::write_documents(const PulledImage& pulled, const ImageRecord& record) {
+  auto written = disk_.write_meta(pulled.config_digest, pulled.config_body);
+  if (written) written = disk_.write_meta(pulled.manifest_digest, pulled.manifest_body);
+  if (written) written = disk_.write_image(record);
+  if (written) return {};
+  const MutexLock lock(mutex_);
+  if (!images_.contains(record.id)) {
+    ignore(disk_.remove_meta(pulled.config_digest), "the failed write is the error to tell");
+    ignore(disk_.remove_meta(pulled.manifest_digest), "the failed write is the error to tell");
+  }
+  return written;
+}
+
 Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector<std::string>& fresh) {
   BERTH_ASSIGN(ImageRecord record, record_for(pulled), "keep the image");
   const MutexLock change(change_mutex_);
   BERTH_TRY(settle_directories(record), "keep the image");
-  BERTH_TRY(disk_.write_meta(pulled.config_digest, pulled.config_body), "keep the image");
-  BERTH_TRY(disk_.write_meta(pulled.manifest_digest, pulled.manifest_body), "keep the image");
-  BERTH_TRY(disk_.write_image(record), "keep the image");
+  BERTH_TRY(write_documents(pulled, record), "keep the image");
   std::string old_manifest;
   {
     const MutexLock lock(mutex_);
@@ -155,9 +170,8 @@ Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector
     image.config = std::make_shared<const spec::ImageConfig>(pulled.config);
     image.record = record;
     use_layers(record);
-    const bool shared = std::any_of(images_.begin(), images_.end(), [&](const auto& entry) {
-      return entry.second.record.manifest == old_manifest;
-    });
+    const bool shared = std::any_of(images_.begin(), images_.end(),
+                                    [&](const auto& entry) { return entry.second.record.manifest == old_manifest; });
     if (shared) old_manifest.clear();
   }
   if (!old_manifest.empty()) BERTH_TRY(disk_.remove_meta(old_manifest), "keep the image");

@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::size_t kShortestIdPrefix = 8;
 
-bool all_hex(std::string_view text) { return text.find_first_not_of("0123456789abcdef") == std::string_view::npos; }
+bool all_hex(std::string_view text) {
+  return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
 
 }  // namespace
 

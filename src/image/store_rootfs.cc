@@ -35,7 +35,8 @@ Result<ImageRecord> StoreImpl::hold_image(const std::string& container_id, const
 }
 
 Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, const std::string& image_id) {
-  if (!valid_id(container_id)) return fail(Code::kInvalid, "container id \"" + printable(container_id) + "\" is not valid");
+  if (!valid_id(container_id))
+    return fail(Code::kInvalid, "container id \"" + printable(container_id) + "\" is not valid");
   BERTH_ASSIGN(const ImageRecord record, hold_image(container_id, image_id), "prepare root file system");
   if (auto made = disk_.make_container(container_id, record); !made) {
     ignore(remove_rootfs(container_id), "the failure to make it is what the caller must see");
@@ -45,7 +46,8 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
   RootfsMount out{"overlay", "overlay", {}};
   out.options = {"lowerdir=" + join(lower_dirs(record), ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
   if (overlay_index_off_) out.options.emplace_back("index=off");
-  // Nothing of a container's writable layer is used again after the kernel went down, so no sync of it is worth waiting for.
+  // Nothing of a container's writable layer is used again after the kernel went down, so no sync of it is worth waiting
+  // for.
   out.options.emplace_back("volatile");
   return out;
 }
@@ -88,7 +90,8 @@ std::vector<std::string> StoreImpl::rootfs_holders() const {
 Result<FsUsage> StoreImpl::rootfs_usage(const std::string& container_id) const {
   {
     const MutexLock lock(mutex_);
-    if (!containers_.contains(container_id)) return fail(Code::kNotFound, "container " + printable(container_id) + " has no writable layer");
+    if (!containers_.contains(container_id))
+      return fail(Code::kNotFound, "container " + printable(container_id) + " has no writable layer");
   }
   const std::string upper = disk_.container_dir(container_id) + "/upper";
   BERTH_ASSIGN(const TreeUsage tree, tree_usage(upper), "measure " + container_id);

@@ -28,16 +28,16 @@ using testing::build_image;
 using testing::BuiltImage;
 using testing::BuiltLayer;
 using testing::digest_of;
+using ::testing::ElementsAre;
 using testing::gzip_layer;
+using ::testing::HasSubstr;
 using testing::HttpServer;
+using ::testing::IsEmpty;
 using testing::Reply;
 using testing::Sandbox;
 using testing::serve_image;
 using testing::ServerRequest;
 using testing::TarBuilder;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 std::string content(const std::string& path) {
   std::ifstream in(path);
@@ -64,8 +64,8 @@ class StoreTest : public ::testing::Test {
       const std::string prefix = "/v2/" + name.substr(0, colon) + "/";
       if (!request.target.starts_with(prefix)) continue;
       const std::string rest = request.target.substr(prefix.size());
-      const bool wanted = rest == "manifests/" + name.substr(colon + 1) || rest == "manifests/" + image.manifest_digest() ||
-                          rest.starts_with("blobs/");
+      const bool wanted = rest == "manifests/" + name.substr(colon + 1) ||
+                          rest == "manifests/" + image.manifest_digest() || rest.starts_with("blobs/");
       if (wanted && serve_image(image, request, reply)) return;
     }
     reply.answer(404, "");
@@ -80,7 +80,9 @@ class StoreTest : public ::testing::Test {
     for (const std::string& line : server.log()) count += line.ends_with("/blobs/" + digest) ? 1U : 0U;
     return count;
   }
-  [[nodiscard]] std::vector<std::string> store_leftovers() const { return testing::leftovers(sandbox_.dir() + "/store"); }
+  [[nodiscard]] std::vector<std::string> store_leftovers() const {
+    return testing::leftovers(sandbox_.dir() + "/store");
+  }
 
   Sandbox sandbox_;
   std::map<std::string, BuiltImage> images_;
@@ -229,7 +231,8 @@ TEST_F(StoreTest, ChoosesThePlatformOfAnIndex) {
   const std::string body = spec::write_index(index);
   sandbox_.run([&] {
     HttpServer server([&](const ServerRequest& request, Reply& reply) {
-      if (request.target.ends_with("/manifests/t")) return reply.answer(200, body, {"Content-Type: " + std::string(spec::kOciIndexType)});
+      if (request.target.ends_with("/manifests/t"))
+        return reply.answer(200, body, {"Content-Type: " + std::string(spec::kOciIndexType)});
       const bool is_arm = request.target.ends_with(arm.manifest_digest());
       serve_image(is_arm ? arm : amd, request, reply);
     });
@@ -244,7 +247,8 @@ TEST_F(StoreTest, ChoosesThePlatformOfAnIndex) {
     other.platform = "linux/s390x";
     const auto missing = (*Store::open(other))->pull(server.host() + "/app:t", {});
     ASSERT_FALSE(missing);
-    EXPECT_THAT(missing.error().text(), HasSubstr("no image for linux/s390x in the index; it has linux/amd64, linux/arm64"));
+    EXPECT_THAT(missing.error().text(),
+                HasSubstr("no image for linux/s390x in the index; it has linux/amd64, linux/arm64"));
   });
 }
 
@@ -261,7 +265,8 @@ TEST_F(StoreTest, ATagMovesFromImageToImage) {
     const auto before = store->find(old->id);
     ASSERT_TRUE(before);
     EXPECT_THAT(before->repo_tags, IsEmpty());
-    EXPECT_THAT(before->repo_digests, ElementsAre(server.host() + "/a@" + digest_of(build_image({layer("old")}).manifest)));
+    EXPECT_THAT(before->repo_digests,
+                ElementsAre(server.host() + "/a@" + digest_of(build_image({layer("old")}).manifest)));
     // By digest: the tag that comes with it says nothing.
     const auto by_digest = store->pull(server.host() + "/a:9@" + images_.at("a:1").manifest_digest(), {});
     ASSERT_TRUE(by_digest) << by_digest.error().text();
@@ -310,11 +315,31 @@ TEST_F(StoreTest, ContainersHoldTheirLayers) {
 }
 
 TEST_F(StoreTest, OverlayShowsTheMergedImage) {
-  const std::string bottom = TarBuilder().dir("./", {.mode = 0751}).dir("tmp/", {.mode = 01777, .uid = 0, .gid = 5})
-      .dir("etc/").file("etc/a", "a1").file("etc/b", "b1").dir("opt/").file("opt/x", "x1").file("opt/y", "y1")
-      .dir("gone/").file("gone/f", "1").dir("remade/").file("remade/old", "1").finish();
-  const std::string middle = TarBuilder().dir("etc/").file("etc/.wh.a", "").file("etc/c", "c2").file("opt/.wh..wh..opq", "").file("opt/z", "z2")
-      .file(".wh.gone", "").file(".wh.remade", "").dir("remade/").file("remade/new", "2").finish();
+  const std::string bottom = TarBuilder()
+                                 .dir("./", {.mode = 0751})
+                                 .dir("tmp/", {.mode = 01777, .uid = 0, .gid = 5})
+                                 .dir("etc/")
+                                 .file("etc/a", "a1")
+                                 .file("etc/b", "b1")
+                                 .dir("opt/")
+                                 .file("opt/x", "x1")
+                                 .file("opt/y", "y1")
+                                 .dir("gone/")
+                                 .file("gone/f", "1")
+                                 .dir("remade/")
+                                 .file("remade/old", "1")
+                                 .finish();
+  const std::string middle = TarBuilder()
+                                 .dir("etc/")
+                                 .file("etc/.wh.a", "")
+                                 .file("etc/c", "c2")
+                                 .file("opt/.wh..wh..opq", "")
+                                 .file("opt/z", "z2")
+                                 .file(".wh.gone", "")
+                                 .file(".wh.remade", "")
+                                 .dir("remade/")
+                                 .file("remade/new", "2")
+                                 .finish();
   const std::string top = TarBuilder().file("tmp/t", "t3").file("etc/b", "b3").finish();
   images_ = {{"a:1", build_image({gzip_layer(bottom), gzip_layer(middle), gzip_layer(top), gzip_layer(bottom)})},
              {"b:1", build_image({gzip_layer(bottom), gzip_layer(middle), gzip_layer(top)})}};
@@ -333,7 +358,8 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
       const auto mount_at = [&](const std::string& id, const std::string& container) {
         const auto rootfs = store->prepare_rootfs(container, id);
         ASSERT_TRUE(rootfs);
-        ASSERT_EQ(::mount("overlay", at.c_str(), "overlay", 0, join(rootfs->options, ",").c_str()), 0) << strerror(errno);
+        ASSERT_EQ(::mount("overlay", at.c_str(), "overlay", 0, join(rootfs->options, ",").c_str()), 0)
+            << strerror(errno);
       };
       mount_at(info->id, "c1");
       const auto list = [&](const std::string& dir) { return *os::list_dir(at + dir); };
@@ -343,7 +369,7 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
       EXPECT_THAT(list("/opt"), ElementsAre("z"));
       EXPECT_THAT(list("/remade"), ElementsAre("new"));
       EXPECT_THAT(list("/tmp"), ElementsAre("t"));
-      struct stat st {};
+      struct stat st{};
       ASSERT_EQ(::stat((at + "/tmp").c_str(), &st), 0);  // the top layer has tmp/t and says nothing about tmp
       EXPECT_EQ(st.st_mode & 07777, 01777U);
       EXPECT_EQ(st.st_gid, 5U);
@@ -372,7 +398,9 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
 }
 
 TEST_F(StoreTest, FilesBelowALowerLayersLinkAreRefused) {
-  images_ = {{"a:1", build_image({gzip_layer(TarBuilder().dir("usr/").dir("usr/lib/").symlink("lib", "usr/lib").finish()), layer("lib/x")})}};
+  images_ = {
+      {"a:1", build_image({gzip_layer(TarBuilder().dir("usr/").dir("usr/lib/").symlink("lib", "usr/lib").finish()),
+                           layer("lib/x")})}};
   with_registry([&](HttpServer& server) {
     auto store = open();
     const auto info = store->pull(server.host() + "/a:1", {});

@@ -53,7 +53,8 @@ Result<> take_time(std::string_view value, PaxValues& out) {
 
 Result<> take_text(std::string_view key, std::string_view value, std::size_t limit, std::optional<std::string>& out) {
   if (value.find('\0') != std::string_view::npos) return bad(key, "holds a NUL");
-  if (value.size() > limit) return fail(Code::kExhausted, "PAX record " + std::string(key) + " exceeds " + std::to_string(limit) + " bytes");
+  if (value.size() > limit)
+    return fail(Code::kExhausted, "PAX record " + std::string(key) + " exceeds " + std::to_string(limit) + " bytes");
   if (value.empty()) {
     out.reset();
   } else {
@@ -67,7 +68,8 @@ Result<> take_xattr(std::string_view key, std::string_view value, const TarLimit
   if (name.empty() || name.size() > kMaxXattrName || name.find('\0') != std::string_view::npos) {
     return bad(key, "no attribute name");
   }
-  if (value.size() > kMaxXattrValue) return fail(Code::kExhausted, "extended attribute " + printable(name, 80) + " exceeds 64 KiB");
+  if (value.size() > kMaxXattrValue)
+    return fail(Code::kExhausted, "extended attribute " + printable(name, 80) + " exceeds 64 KiB");
   if (out.xattrs.size() >= limits.max_xattrs) {
     return fail(Code::kExhausted, "more than " + std::to_string(limits.max_xattrs) + " extended attributes");
   }
@@ -93,8 +95,9 @@ Result<PaxValues> parse_pax(std::string_view records, const TarLimits& limits) {
   PaxValues out;
   while (!records.empty()) {
     const std::size_t space = records.find(' ');
-    const auto length = space == std::string_view::npos || space > 10 ? std::nullopt
-                                                                      : parse_number<std::size_t>(records.substr(0, space));
+    const auto length = space == std::string_view::npos || space > 10
+                            ? std::nullopt
+                            : parse_number<std::size_t>(records.substr(0, space));
     if (!length) {
       // Some writers pad the block with NULs.
       if (records.find_first_not_of('\0') == std::string_view::npos) break;

@@ -14,9 +14,13 @@ constexpr std::size_t kBlock = 512;
 constexpr std::size_t kName = 0, kMode = 100, kUid = 108, kGid = 116, kSize = 124, kTime = 136, kChecksum = 148;
 constexpr std::size_t kFlag = 156, kLink = 157, kMagic = 257, kMajor = 329, kMinor = 337, kPrefix = 345;
 
-std::size_t padding_of(std::uint64_t size) { return static_cast<std::size_t>((kBlock - size % kBlock) % kBlock); }
+std::size_t padding_of(std::uint64_t size) {
+  return static_cast<std::size_t>((kBlock - size % kBlock) % kBlock);
+}
 
-std::unexpected<Error> corrupt(std::string what) { return fail(Code::kCorrupt, std::move(what)); }
+std::unexpected<Error> corrupt(std::string what) {
+  return fail(Code::kCorrupt, std::move(what));
+}
 
 }  // namespace
 
@@ -34,9 +38,12 @@ Result<> TarReader::push(Bytes bytes) {
 
 Result<std::size_t> TarReader::step(Bytes bytes) {
   switch (state_) {
-    case State::kHeader: return step_header(bytes);
-    case State::kMeta: return step_meta(bytes);
-    case State::kData: return step_data(bytes);
+    case State::kHeader:
+      return step_header(bytes);
+    case State::kMeta:
+      return step_meta(bytes);
+    case State::kData:
+      return step_data(bytes);
     case State::kPadding: {
       const std::size_t take = std::min(padding_, bytes.size());
       padding_ -= take;
@@ -93,11 +100,14 @@ Result<std::size_t> TarReader::step_data(Bytes bytes) {
 Result<> TarReader::finish() {
   const bool between = state_ == State::kHeader && block_fill_ == 0;
   if (state_ == State::kEnd || (between && !pending_)) return {};
-  const std::string where = current_.empty() ? std::string("its first header") : "entry \"" + printable(current_) + "\"";
+  const std::string where =
+      current_.empty() ? std::string("its first header") : "entry \"" + printable(current_) + "\"";
   return corrupt("the archive is truncated at " + where);
 }
 
-std::string_view TarReader::field(std::size_t at, std::size_t size) const { return {block_.data() + at, size}; }
+std::string_view TarReader::field(std::size_t at, std::size_t size) const {
+  return {block_.data() + at, size};
+}
 
 std::string_view TarReader::text_field(std::size_t at, std::size_t size) const {
   const std::string_view raw = field(at, size);
@@ -171,12 +181,23 @@ Result<> TarReader::header() {
 /// Headers that only describe the next entry, and volume labels that describe nothing.
 Result<bool> TarReader::meta_header(char flag, std::uint64_t size) {
   switch (flag) {
-    case 'x': meta_ = Meta::kPax; break;
-    case 'g': meta_ = Meta::kGlobal; break;
-    case 'L': meta_ = Meta::kLongName; break;
-    case 'K': meta_ = Meta::kLongLink; break;
-    case 'V': meta_ = Meta::kSkip; break;
-    default: return false;
+    case 'x':
+      meta_ = Meta::kPax;
+      break;
+    case 'g':
+      meta_ = Meta::kGlobal;
+      break;
+    case 'L':
+      meta_ = Meta::kLongName;
+      break;
+    case 'K':
+      meta_ = Meta::kLongLink;
+      break;
+    case 'V':
+      meta_ = Meta::kSkip;
+      break;
+    default:
+      return false;
   }
   if (meta_ != Meta::kSkip && size > limits_.max_header_bytes) {
     return fail(Code::kExhausted, "an extended header of " + std::to_string(size) + " bytes exceeds " +
@@ -218,15 +239,31 @@ Result<> TarReader::fill_entry(TarEntry& entry, char flag) {
   switch (flag) {
     case '\0':
     case '0':
-    case '7': entry.type = TarType::kFile; break;
-    case '1': entry.type = TarType::kHardLink; break;
-    case '2': entry.type = TarType::kSymlink; break;
-    case '3': entry.type = TarType::kCharDevice; break;
-    case '4': entry.type = TarType::kBlockDevice; break;
-    case '5': entry.type = TarType::kDirectory; break;
-    case '6': entry.type = TarType::kFifo; break;
-    case 'S': return fail(Code::kUnsupported, "sparse files in archives are not supported");
-    default: return fail(Code::kUnsupported, "member type \"" + printable(std::string_view(&flag, 1)) + "\" is not supported");
+    case '7':
+      entry.type = TarType::kFile;
+      break;
+    case '1':
+      entry.type = TarType::kHardLink;
+      break;
+    case '2':
+      entry.type = TarType::kSymlink;
+      break;
+    case '3':
+      entry.type = TarType::kCharDevice;
+      break;
+    case '4':
+      entry.type = TarType::kBlockDevice;
+      break;
+    case '5':
+      entry.type = TarType::kDirectory;
+      break;
+    case '6':
+      entry.type = TarType::kFifo;
+      break;
+    case 'S':
+      return fail(Code::kUnsupported, "sparse files in archives are not supported");
+    default:
+      return fail(Code::kUnsupported, "member type \"" + printable(std::string_view(&flag, 1)) + "\" is not supported");
   }
   entry.path = text_field(kName, 100);
   if (field(kMagic, 6) == std::string_view("ustar\0", 6)) {

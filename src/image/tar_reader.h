@@ -10,9 +10,9 @@ namespace berth::image {
 /// Reads a tar stream that is pushed in pieces of any size: V7, ustar, PAX (path, linkpath, size, uid, gid, mtime,
 /// SCHILY.xattr), GNU long names and base-256 numbers. Global PAX headers are checked and not applied, as Go's reader,
 /// on which the other runtimes stand, does. Memory is bounded by TarLimits whatever comes in. Not thread-safe.
-/// Errors name the entry: kCorrupt malformed, truncated or trailing bytes; kUnsupported sparse and unknown member types;
-/// kExhausted over a limit; whatever the sink returns. After an error the reader is used up.
-/// Source: pax(1) POSIX.1-2024, tar(5) of libarchive.
+/// Errors name the entry: kCorrupt malformed, truncated or trailing bytes; kUnsupported sparse and unknown member
+/// types; kExhausted over a limit; whatever the sink returns. After an error the reader is used up. Source: pax(1)
+/// POSIX.1-2024, tar(5) of libarchive.
 class TarReader final {
  public:
   /// `sink` is borrowed and outlives the reader.

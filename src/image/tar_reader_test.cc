@@ -8,9 +8,9 @@
 namespace berth::image {
 namespace {
 
-using testing::TarBuilder;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::TarBuilder;
 
 class Recorder final : public TarSink {
  public:
@@ -33,10 +33,12 @@ class Recorder final : public TarSink {
 };
 
 /// Reads `archive` in pieces of `piece` bytes; "" when all went well.
-std::string read(const std::string& archive, Recorder& recorder, std::size_t piece = 1U << 20, const TarLimits& limits = {}) {
+std::string read(const std::string& archive, Recorder& recorder, std::size_t piece = 1U << 20,
+                 const TarLimits& limits = {}) {
   TarReader reader(limits, recorder);
   for (std::size_t at = 0; at < archive.size(); at += piece) {
-    if (auto done = reader.push(as_bytes(std::string_view(archive).substr(at, piece))); !done) return done.error().text();
+    if (auto done = reader.push(as_bytes(std::string_view(archive).substr(at, piece))); !done)
+      return done.error().text();
   }
   auto done = reader.finish();
   return done ? std::string() : done.error().text();
@@ -55,7 +57,11 @@ TEST(TarReader, ReadsEverythingInPiecesOfAnySize) {
           .dir("d/", {.mode = 01777, .uid = 5, .gid = 6})
           .file("d/f", std::string(1000, 'q'), {.mode = 04755, .uid = 1000, .gid = 1001, .mtime = 42})
           .file(long_name, "long")
-          .pax({{"path", "d/päx"}, {"size", "3"}, {"uid", "3000000000"}, {"mtime", "-1.25"}, {"SCHILY.xattr.user.a", std::string("v\0\n", 3)}})
+          .pax({{"path", "d/päx"},
+                {"size", "3"},
+                {"uid", "3000000000"},
+                {"mtime", "-1.25"},
+                {"SCHILY.xattr.user.a", std::string("v\0\n", 3)}})
           .file("short", "abc")
           .hard_link("h", "d/f")
           .symlink("s", "../x")
@@ -64,7 +70,8 @@ TEST(TarReader, ReadsEverythingInPiecesOfAnySize) {
           .pax({{"comment", "abc"}}, 'g')
           .file("empty", "")
           .finish();
-  for (const std::size_t piece : {std::size_t{1}, std::size_t{7}, std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{1} << 20}) {
+  for (const std::size_t piece :
+       {std::size_t{1}, std::size_t{7}, std::size_t{511}, std::size_t{512}, std::size_t{513}, std::size_t{1} << 20}) {
     Recorder r;
     ASSERT_EQ(read(archive, r, piece), "") << piece;
     ASSERT_EQ(r.entries.size(), 10U);
@@ -93,7 +100,7 @@ TEST(TarReader, ReadsEverythingInPiecesOfAnySize) {
 
 TEST(TarReader, ReadsBase256Numbers) {
   std::string archive = TarBuilder().file("f", "").finish();
-  archive.replace(108, 8, std::string("\x80\0\0\0\0\x01\0\0", 8));  // uid 65536
+  archive.replace(108, 8, std::string("\x80\0\0\0\0\x01\0\0", 8));                                // uid 65536
   archive.replace(136, 12, std::string("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", 12));  // mtime -2
   archive.replace(148, 8, "        ");
   unsigned sum = 0;
@@ -127,16 +134,19 @@ TEST(TarReader, NamesWhatIsWrong) {
   EXPECT_THAT(fault(std::string(512, 'x')), HasSubstr("checksum"));
   EXPECT_THAT(fault(TarBuilder().raw('S', "sparse", "", 0, "").finish()), HasSubstr("sparse"));
   EXPECT_THAT(fault(TarBuilder().pax({{"GNU.sparse.major", "1"}}).file("f", "").finish()), HasSubstr("sparse"));
-  EXPECT_THAT(fault(TarBuilder().raw('Q', "odd", "", 0, "").finish()), HasSubstr("entry \"odd\": header: member type \"Q\""));
+  EXPECT_THAT(fault(TarBuilder().raw('Q', "odd", "", 0, "").finish()),
+              HasSubstr("entry \"odd\": header: member type \"Q\""));
   EXPECT_THAT(fault(TarBuilder().pax({{"path", "x"}}).finish()), HasSubstr("ends after an extended header"));
   EXPECT_THAT(fault(TarBuilder().pax({{"path", "x"}}).unfinished()), HasSubstr("truncated"));
   EXPECT_THAT(fault(TarBuilder().pax({{"uid", "x"}}).file("f", "").finish()), HasSubstr("uid: no number in range"));
-  EXPECT_THAT(fault(TarBuilder().pax({{"path", std::string("a\0b", 3)}}).file("f", "").finish()), HasSubstr("holds a NUL"));
+  EXPECT_THAT(fault(TarBuilder().pax({{"path", std::string("a\0b", 3)}}).file("f", "").finish()),
+              HasSubstr("holds a NUL"));
   EXPECT_THAT(fault(TarBuilder().raw('x', "p", "", 9, "99 a=bcd\n").finish()), HasSubstr("length is wrong"));
   EXPECT_THAT(fault(TarBuilder().raw('x', "p", "", 4, "abcd").finish()), HasSubstr("no length"));
   EXPECT_THAT(fault(TarBuilder().file("", "").finish()), HasSubstr("no name"));
-  EXPECT_THAT(fault(TarBuilder().file("a", "").unfinished() + std::string(512, '\0') + TarBuilder().file("b", "").finish()),
-              HasSubstr("zero block lies between"));
+  EXPECT_THAT(
+      fault(TarBuilder().file("a", "").unfinished() + std::string(512, '\0') + TarBuilder().file("b", "").finish()),
+      HasSubstr("zero block lies between"));
 }
 
 TEST(TarReader, BoundsWhatItKeeps) {
@@ -145,8 +155,13 @@ TEST(TarReader, BoundsWhatItKeeps) {
   for (int i = 0; i < 4; ++i) many.file("f" + std::to_string(i), "");
   EXPECT_THAT(fault(many.finish(), limits), HasSubstr("more than 3 entries"));
   EXPECT_THAT(fault(TarBuilder().raw('x', "p", "", 1U << 30, "").finish(), limits), HasSubstr("exceeds 1000"));
-  EXPECT_THAT(fault(TarBuilder().gnu_long('L', std::string(201, 'a')).file("f", "").finish(), limits), HasSubstr("exceeds 200"));
-  EXPECT_THAT(fault(TarBuilder().pax({{"SCHILY.xattr.a", "1"}, {"SCHILY.xattr.b", "1"}, {"SCHILY.xattr.c", "1"}}).file("f", "").finish(), limits),
+  EXPECT_THAT(fault(TarBuilder().gnu_long('L', std::string(201, 'a')).file("f", "").finish(), limits),
+              HasSubstr("exceeds 200"));
+  EXPECT_THAT(fault(TarBuilder()
+                        .pax({{"SCHILY.xattr.a", "1"}, {"SCHILY.xattr.b", "1"}, {"SCHILY.xattr.c", "1"}})
+                        .file("f", "")
+                        .finish(),
+                    limits),
               HasSubstr("more than 2 extended attributes"));
   TarBuilder headers;
   for (int i = 0; i < 20; ++i) headers.pax({{"comment", "x"}}, 'g');

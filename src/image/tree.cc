@@ -33,9 +33,12 @@ UniqueDir list_of(int dir_fd) {
   return dir;
 }
 
-bool is_dot(const char* name) { return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0; }
+bool is_dot(const char* name) {
+  return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0;
+}
 
-/// Goes down the first folder of each folder, kHoistDepth levels, and moves what lies there to `spare`. False: not so deep.
+/// Goes down the first folder of each folder, kHoistDepth levels, and moves what lies there to `spare`. False: not so
+/// deep.
 Result<bool> hoist(const std::string& path, const std::string& spare) {
   BERTH_ASSIGN(UniqueFd at, os::open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "look into a deep tree");
   // Follows the deepest chain that the first folders give; emptied side branches make the next round find another.
@@ -45,7 +48,7 @@ Result<bool> hoist(const std::string& path, const std::string& spare) {
     std::string name;
     while (const dirent* entry = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): a stream of our own
       if (is_dot(entry->d_name)) continue;
-      struct stat st {};
+      struct stat st{};
       if (::fstatat(at.get(), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
       if (S_ISDIR(st.st_mode)) {
         name = entry->d_name;
@@ -56,7 +59,8 @@ Result<bool> hoist(const std::string& path, const std::string& spare) {
     auto next = os::open_at(at.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!next) return fail(std::move(next).error());
     if (depth + 1 == kHoistDepth) {
-      if (::renameat(at.get(), name.c_str(), AT_FDCWD, spare.c_str()) != 0) return fail_errno(errno, "move a deep tree up");
+      if (::renameat(at.get(), name.c_str(), AT_FDCWD, spare.c_str()) != 0)
+        return fail_errno(errno, "move a deep tree up");
       return true;
     }
     at = std::move(*next);
@@ -79,7 +83,7 @@ struct Walk {
     if (!dir) return;
     while (const dirent* entry = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): a stream of our own
       if (is_dot(entry->d_name)) continue;
-      struct stat st {};
+      struct stat st{};
       if (::fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || st.st_dev != device) continue;
       count(st);
       if (!S_ISDIR(st.st_mode) || depth >= kHoistDepth) continue;
@@ -105,7 +109,7 @@ Result<> remove_any_tree(const std::string& path, const std::string& spare_dir) 
 
 Result<TreeUsage> tree_usage(const std::string& path) {
   BERTH_ASSIGN(const UniqueFd root, os::open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "measure");
-  struct stat st {};
+  struct stat st{};
   if (::fstat(root.get(), &st) != 0) return fail_errno(errno, "stat " + path);
   Walk walk;
   walk.device = st.st_dev;

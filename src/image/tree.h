@@ -14,8 +14,8 @@ struct TreeUsage {
   std::uint64_t bytes = 0;  ///< allocated on disk; hard links once
   std::uint64_t inodes = 0;
 };
-/// Walks the tree `path`, following no link and crossing no mount. What disappears meanwhile is left out, and so is what lies
-/// more than 256 folders deep. Blocks on disk.
+/// Walks the tree `path`, following no link and crossing no mount. What disappears meanwhile is left out, and so is
+/// what lies more than 256 folders deep. Blocks on disk.
 Result<TreeUsage> tree_usage(const std::string& path);
 
 }  // namespace berth::image

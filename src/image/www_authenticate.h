@@ -10,7 +10,7 @@ namespace berth::image {
 
 /// One challenge of a WWW-Authenticate header: `Bearer realm="https://a/token",service="r"`.
 struct Challenge {
-  std::string scheme;                                        ///< lower case: "basic", "bearer"
+  std::string scheme;                                       ///< lower case: "basic", "bearer"
   std::vector<std::pair<std::string, std::string>> params;  ///< names lower case, values unquoted, in order
 
   /// The value of `name`, or empty.

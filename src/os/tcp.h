@@ -6,8 +6,9 @@
 
 namespace berth::os {
 
-/// A non-blocking listening TCP socket on the numeric IPv4 or IPv6 `address`; port 0 lets the kernel choose. Connections are
-/// taken by accept_connection() (os/socket.h). Errors: kInvalid no address; else by errno. Source: tcp(7).
+/// A non-blocking listening TCP socket on the numeric IPv4 or IPv6 `address`; port 0 lets the kernel choose.
+/// Connections are taken by accept_connection() (os/socket.h). Errors: kInvalid no address; else by errno. Source:
+/// tcp(7).
 [[nodiscard]] Result<UniqueFd> tcp_listen(const std::string& address, unsigned port, int backlog = 128);
 
 /// The port that an IPv4 or IPv6 socket is bound to.

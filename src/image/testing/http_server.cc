@@ -47,7 +47,8 @@ void Reply::send(std::string_view bytes) {
 }
 
 void Reply::answer(int status, std::string_view body, const std::vector<std::string>& headers) {
-  std::string head = "HTTP/1.1 " + std::to_string(status) + " X\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
+  std::string head = "HTTP/1.1 " + std::to_string(status) +
+                     " X\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n";
   for (const std::string& line : headers) head += line + "\r\n";
   send(head + "\r\n");
   send(body);
@@ -136,10 +137,12 @@ bool serve_image(const BuiltImage& image, const ServerRequest& request, Reply& r
   }
   if (body == nullptr) return false;
   std::size_t from = 0;
-  if (const auto range = request.headers.find("range"); range != request.headers.end() && range->second.starts_with("bytes=")) {
+  if (const auto range = request.headers.find("range");
+      range != request.headers.end() && range->second.starts_with("bytes=")) {
     from = parse_number<std::size_t>(std::string_view(range->second).substr(6, range->second.size() - 7)).value_or(0);
     reply.answer(206, std::string_view(*body).substr(from),
-                 {"Content-Range: bytes " + std::to_string(from) + "-" + std::to_string(body->size() - 1) + "/" + std::to_string(body->size())});
+                 {"Content-Range: bytes " + std::to_string(from) + "-" + std::to_string(body->size() - 1) + "/" +
+                  std::to_string(body->size())});
     return true;
   }
   reply.answer(200, *body);

@@ -38,8 +38,8 @@ class Reply final {
   const std::atomic<bool>& stopping_;
 };
 
-/// A small HTTP server on 127.0.0.1 of the network namespace of the thread that makes it. Each connection gets a thread and
-/// carries one request.
+/// A small HTTP server on 127.0.0.1 of the network namespace of the thread that makes it. Each connection gets a thread
+/// and carries one request.
 class HttpServer final {
  public:
   using Handler = std::function<void(const ServerRequest&, Reply&)>;

@@ -7,9 +7,13 @@
 
 namespace berth::image::testing {
 
-std::string digest_of(std::string_view text) { return sha256_of(text).value_or("no digest"); }
+std::string digest_of(std::string_view text) {
+  return sha256_of(text).value_or("no digest");
+}
 
-BuiltLayer plain_layer(const std::string& tar) { return {tar, "application/vnd.oci.image.layer.v1.tar", digest_of(tar)}; }
+BuiltLayer plain_layer(const std::string& tar) {
+  return {tar, "application/vnd.oci.image.layer.v1.tar", digest_of(tar)};
+}
 BuiltLayer gzip_layer(const std::string& tar) {
   return {gzip(tar), "application/vnd.oci.image.layer.v1.tar+gzip", digest_of(tar)};
 }
@@ -17,8 +21,12 @@ BuiltLayer zstd_layer(const std::string& tar) {
   return {zstd(tar), "application/vnd.oci.image.layer.v1.tar+zstd", digest_of(tar)};
 }
 
-std::string BuiltImage::manifest_digest() const { return digest_of(manifest); }
-std::string BuiltImage::config_digest() const { return digest_of(config); }
+std::string BuiltImage::manifest_digest() const {
+  return digest_of(manifest);
+}
+std::string BuiltImage::config_digest() const {
+  return digest_of(config);
+}
 
 BuiltImage build_image(std::vector<BuiltLayer> layers, const BuildOptions& options) {
   BuiltImage out;

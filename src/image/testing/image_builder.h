@@ -27,10 +27,10 @@ struct BuiltImage {
 };
 
 struct BuildOptions {
-  bool docker = false;                 ///< media types of Docker's schema 2
+  bool docker = false;  ///< media types of Docker's schema 2
   std::string architecture = "amd64";
   std::string os = "linux";
-  std::string label = {};              ///< makes configurations differ
+  std::string label = {};  ///< makes configurations differ
 };
 [[nodiscard]] BuiltImage build_image(std::vector<BuiltLayer> layers, const BuildOptions& options = {});
 

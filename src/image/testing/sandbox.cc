@@ -86,11 +86,15 @@ DockerRegistry::DockerRegistry(const std::string& dir, const Options& options) {
   }
   const std::string root = dir + "/registry-" + std::to_string(port_);
   must(os::make_dirs(root));
-  std::string config = "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: " + root +
-                       "\nhttp:\n  addr: " + host() + "\n";
+  std::string config =
+      "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    "
+      "rootdirectory: " +
+      root + "\nhttp:\n  addr: " + host() + "\n";
   if (!options.cert.empty()) config += "  tls:\n    certificate: " + options.cert + "\n    key: " + options.key + "\n";
   if (!options.redirect_blobs.empty()) {
-    config += "middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: " + options.redirect_blobs + "\n";
+    config +=
+        "middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: " + options.redirect_blobs +
+        "\n";
   }
   if (!options.htpasswd.empty()) config += "auth:\n  htpasswd:\n    realm: test\n    path: " + options.htpasswd + "\n";
   must(os::write_file_atomic(root + ".yml", config));

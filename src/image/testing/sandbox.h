@@ -31,8 +31,8 @@ class Sandbox final {
   UniqueFd netns_;
 };
 
-/// Files and folders in a store that belong to images or to work under way, relative to its root, sorted: empty for a store
-/// that holds nothing. Call it with the store closed.
+/// Files and folders in a store that belong to images or to work under way, relative to its root, sorted: empty for a
+/// store that holds nothing. Call it with the store closed.
 [[nodiscard]] std::vector<std::string> leftovers(const std::string& store_root);
 
 /// Debian's docker-registry on a loopback port, started in the caller's network namespace.

@@ -21,8 +21,8 @@ void put_octal(std::string& header, std::size_t at, int digits, std::uint64_t va
 
 }  // namespace
 
-TarBuilder& TarBuilder::raw(char type, std::string_view path, std::string_view link, std::uint64_t size, std::string_view data,
-                            const TarMeta& meta) {
+TarBuilder& TarBuilder::raw(char type, std::string_view path, std::string_view link, std::uint64_t size,
+                            std::string_view data, const TarMeta& meta) {
   if (path.size() > 100 && type != 'L' && type != 'K') gnu_long('L', path);
   if (link.size() > 100) gnu_long('K', link);
   std::string header(512, '\0');
@@ -51,12 +51,18 @@ TarBuilder& TarBuilder::raw(char type, std::string_view path, std::string_view l
 TarBuilder& TarBuilder::file(std::string_view path, std::string_view content, const TarMeta& meta) {
   return raw('0', path, {}, content.size(), content, meta);
 }
-TarBuilder& TarBuilder::dir(std::string_view path, const TarMeta& meta) { return raw('5', path, {}, 0, {}, meta); }
+TarBuilder& TarBuilder::dir(std::string_view path, const TarMeta& meta) {
+  return raw('5', path, {}, 0, {}, meta);
+}
 TarBuilder& TarBuilder::symlink(std::string_view path, std::string_view target, const TarMeta& meta) {
   return raw('2', path, target, 0, {}, meta);
 }
-TarBuilder& TarBuilder::hard_link(std::string_view path, std::string_view target) { return raw('1', path, target, 0, {}); }
-TarBuilder& TarBuilder::node(std::string_view path, char type, const TarMeta& meta) { return raw(type, path, {}, 0, {}, meta); }
+TarBuilder& TarBuilder::hard_link(std::string_view path, std::string_view target) {
+  return raw('1', path, target, 0, {});
+}
+TarBuilder& TarBuilder::node(std::string_view path, char type, const TarMeta& meta) {
+  return raw(type, path, {}, 0, {}, meta);
+}
 
 TarBuilder& TarBuilder::pax(const std::vector<std::pair<std::string, std::string>>& records, char type) {
   std::string text;
@@ -79,7 +85,9 @@ TarBuilder& TarBuilder::bytes(std::string_view data) {
   return *this;
 }
 
-std::string TarBuilder::finish() const { return out_ + std::string(1024, '\0'); }
+std::string TarBuilder::finish() const {
+  return out_ + std::string(1024, '\0');
+}
 
 std::string gzip(std::string_view data) {
   isal_zstream stream;
