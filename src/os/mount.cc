@@ -35,12 +35,13 @@ std::unexpected<Error> context_error(int errno_value, int context_fd, const std:
 }  // namespace
 
 std::string mount_attr_text(std::uint64_t attributes) {
-  static constexpr std::array<std::pair<std::uint64_t, const char*>, 8> kNames{{
+  static constexpr std::array<std::pair<std::uint64_t, const char*>, 9> kNames{{
       {MOUNT_ATTR_RDONLY, "ro"},
       {MOUNT_ATTR_NOSUID, "nosuid"},
       {MOUNT_ATTR_NODEV, "nodev"},
       {MOUNT_ATTR_NOEXEC, "noexec"},
       {MOUNT_ATTR_NOATIME, "noatime"},
+      {MOUNT_ATTR_STRICTATIME, "strictatime"},
       {MOUNT_ATTR_NODIRATIME, "nodiratime"},
       {MOUNT_ATTR_IDMAP, "idmap"},
       {MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"},

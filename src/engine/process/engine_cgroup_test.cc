@@ -1,0 +1,143 @@
+#include <gmock/gmock.h>
+
+#include <csignal>
+
+#include "base/strings.h"
+#include "engine/process/test_container.h"
+
+namespace berth::engine::process {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::EngineTest;
+
+class CgroupTest : public EngineTest {
+ protected:
+  void SetUp() override {
+    EngineTest::SetUp();
+    if (!os::exists("/sys/fs/cgroup/memory/cgroup.procs")) GTEST_SKIP() << "no cgroup v1 memory hierarchy here";
+  }
+  std::string read(const char* hierarchy, const char* file) {
+    const auto text = os::read_file("/sys/fs/cgroup/" + std::string(hierarchy) + "/" + bundle_.name() + "/" + file, 1U << 16);
+    return text ? std::string(trim(*text)) : text.error().text();
+  }
+};
+
+TEST_F(CgroupTest, LimitsAreWrittenAndUpdated) {
+  auto spec = script_spec("sleep 1000");
+  auto& resources = spec.linux->resources.emplace();
+  resources.memory.emplace().limit = 64 << 20;
+  resources.cpu.emplace().shares = 512;
+  resources.cpu->quota = 50'000;
+  resources.cpu->period = 100'000;
+  resources.cpu->cpus = "0";
+  resources.pids.emplace().limit = 20;
+  resources.hugepage_limits.push_back({.page_size = "2MB", .limit = 0, .extra = {}});
+  auto container = create(spec);
+  ASSERT_NE(container, nullptr);
+  EXPECT_EQ(read("memory", "memory.limit_in_bytes"), "67108864");
+  EXPECT_EQ(read("cpu", "cpu.shares"), "512");
+  EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "50000");
+  EXPECT_EQ(read("cpuset", "cpuset.cpus"), "0");
+  EXPECT_EQ(read("pids", "pids.max"), "20");
+  for (const char* hierarchy : {"memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio", "systemd"}) {
+    EXPECT_EQ(read(hierarchy, "cgroup.procs"), std::to_string(container->init().pid)) << hierarchy;
+  }
+  spec::Resources update;
+  update.memory.emplace().limit = 32 << 20;
+  update.pids.emplace().limit = -1;
+  update.cpu.emplace().quota = -1;
+  ASSERT_TRUE(container->update(update).has_value());
+  EXPECT_EQ(read("memory", "memory.limit_in_bytes"), "33554432");
+  EXPECT_EQ(read("pids", "pids.max"), "max");
+  EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "-1");
+  finish(*container);
+}
+
+TEST_F(CgroupTest, TheMemoryLimitKillsAndIsTold) {
+  auto spec = script_spec("dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 1000");
+  spec.process->args = {"/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"};
+  spec.linux->resources.emplace().memory.emplace().limit = 16 << 20;
+  auto container = create(spec);
+  ASSERT_NE(container, nullptr);
+  EXPECT_FALSE(container->oom_killed().value_or(true));
+  ASSERT_TRUE(container->start().has_value());
+  EXPECT_EQ(os::reap_pidfd(container->init().pidfd.get()).value_or(-1), 128 + SIGKILL);
+  EXPECT_TRUE(container->oom_killed().value_or(false));
+  EXPECT_TRUE(container->remove().has_value());
+}
+
+TEST_F(CgroupTest, ThePidsLimitHolds) {
+  auto spec = script_spec("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done; echo all");
+  spec.linux->resources.emplace().pids.emplace().limit = 5;
+  EXPECT_THAT(run(spec).out, HasSubstr("can't fork"));
+}
+
+TEST_F(CgroupTest, DeviceRulesHold) {
+  auto spec = script_spec("mknod /dev/mem2 c 1 1 && echo made; dd if=/dev/mem2 of=/dev/null bs=1 count=1; echo x > /dev/null && echo null");
+  auto& resources = spec.linux->resources.emplace();
+  resources.devices.push_back({.allow = false, .type = "", .major = {}, .minor = {}, .access = "rwm", .extra = {}});
+  const auto out = run(spec).out;
+  EXPECT_THAT(out, HasSubstr("made\n"));
+  EXPECT_THAT(out, HasSubstr("Operation not permitted"));
+  EXPECT_THAT(out, HasSubstr("null\n"));
+}
+
+TEST_F(CgroupTest, StatsHaveNumbers) {
+  auto spec = script_spec("while :; do :; done");
+  spec.linux->resources.emplace().memory.emplace().limit = 64 << 20;
+  auto container = create(spec);
+  ASSERT_NE(container, nullptr);
+  ASSERT_TRUE(container->start().has_value());
+  while (container->stats()->cpu_usage_ns < 10'000'000) ::usleep(1000);
+  const auto stats = container->stats();
+  EXPECT_GT(stats->timestamp_ns, 0);
+  EXPECT_GT(stats->memory_usage_bytes, 0U);
+  EXPECT_EQ(stats->memory_limit_bytes, 64U << 20);
+  EXPECT_LE(stats->memory_working_set_bytes, stats->memory_usage_bytes);
+  EXPECT_EQ(stats->pids, 1U);
+  EXPECT_EQ(stats->oom_kills, 0U);
+  finish(*container);
+}
+
+TEST_F(CgroupTest, ANonEmptyCgroupIsRefused) {
+  auto container = create(script_spec("sleep 1000"));
+  ASSERT_NE(container, nullptr);
+  EXPECT_THAT(refused(script_spec("true")).text(), HasSubstr("is not empty"));
+  EXPECT_TRUE(container->alive());
+  finish(*container);
+}
+
+TEST_F(CgroupTest, CgroupsMadeInsideGoToo) {
+  auto spec = script_spec("mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c && echo made; echo $$ > /sys/fs/cgroup/pids/c/cgroup.procs; sleep 1000");
+  spec.mounts.back().options = {"nosuid", "noexec", "nodev"};
+  spec.process->args.back() = "mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c; echo made > /tmp/made; sleep 1000";
+  auto container = create(spec);
+  ASSERT_NE(container, nullptr);
+  ASSERT_TRUE(container->start().has_value());
+  while (!os::exists(bundle_.path() + "/rootfs/tmp/made")) ::usleep(1000);
+  EXPECT_EQ(read("memory", "a/b/cgroup.procs"), "");
+  finish(*container);
+}
+
+TEST_F(CgroupTest, RelativePathsStartAtTheCallersOwn) {
+  auto spec = script_spec("true");
+  spec.linux->cgroups_path = "";
+  auto container = create(spec);
+  ASSERT_NE(container, nullptr);
+  EXPECT_THAT(container->cgroup_path(), HasSubstr("/" + bundle_.name()));
+  auto pids = container->pids();
+  EXPECT_EQ(pids.value_or(std::vector<pid_t>{}), std::vector<pid_t>{container->init().pid});
+  finish(*container);
+}
+
+TEST_F(CgroupTest, NothingIsLeftAfterAFailedCreation) {
+  auto spec = script_spec("true");
+  spec.linux->resources.emplace().cpu.emplace().cpus = "nonsense";
+  const Error error = refused(spec);
+  EXPECT_EQ(error.code(), Code::kInvalid);
+  EXPECT_THAT(error.text(), HasSubstr("set cpuset.cpus to \"nonsense\""));
+}
+
+}  // namespace
+}  // namespace berth::engine::process
