@@ -8,8 +8,8 @@ namespace berth::image {
 namespace {
 
 TEST(WwwAuthenticate, ReadsBearerAndBasic) {
-  const auto got = parse_www_authenticate(
-      R"(Bearer realm="https://auth.example/token?a=b",service="reg \"x\"",scope="repository:a/b:pull,push", Basic realm=plain)");
+  const auto got = parse_www_authenticate(R"(Bearer realm="https://auth.example/token?a=b",)"
+                                          R"(service="reg \"x\"",scope="repository:a/b:pull,push", Basic realm=plain)");
   ASSERT_TRUE(got) << got.error().text();
   ASSERT_EQ(got->size(), 2U);
   EXPECT_EQ((*got)[0].scheme, "bearer");

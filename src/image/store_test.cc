@@ -59,7 +59,12 @@ class StoreTest : public ::testing::Test {
   }
   void serve(const ServerRequest& request, Reply& reply) {
     if (hook_) hook_(request);
-    for (const auto& [name, image] : images_) {
+    std::map<std::string, BuiltImage> images;
+    {
+      const MutexLock lock(images_mutex_);
+      images = images_;
+    }
+    for (const auto& [name, image] : images) {
       const std::size_t colon = name.find(':');
       const std::string prefix = "/v2/" + name.substr(0, colon) + "/";
       if (!request.target.starts_with(prefix)) continue;
@@ -85,6 +90,7 @@ class StoreTest : public ::testing::Test {
   }
 
   Sandbox sandbox_;
+  Mutex images_mutex_;  ///< for changes while a server runs
   std::map<std::string, BuiltImage> images_;
   std::function<void(const ServerRequest&)> hook_;
 };
@@ -257,7 +263,10 @@ TEST_F(StoreTest, ATagMovesFromImageToImage) {
   with_registry([&](HttpServer& server) {
     auto store = open();
     const auto old = store->pull(server.host() + "/a:1", {});
-    images_["a:1"] = build_image({layer("new")});
+    {
+      const MutexLock lock(images_mutex_);
+      images_["a:1"] = build_image({layer("new")});
+    }
     const auto fresh = store->pull(server.host() + "/a:1", {});
     ASSERT_TRUE(old && fresh);
     EXPECT_NE(old->id, fresh->id);

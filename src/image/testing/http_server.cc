@@ -149,4 +149,18 @@ bool serve_image(const BuiltImage& image, const ServerRequest& request, Reply& r
   return true;
 }
 
+std::string noise(std::size_t size) {
+  std::string out(size, '\0');
+  std::uint32_t state = 1;
+  for (char& c : out) {
+    state = state * 1664525 + 1013904223;
+    c = static_cast<char>(state >> 24);
+  }
+  return out;
+}
+
+bool is_blob(const ServerRequest& request, const std::string& digest) {
+  return request.target.ends_with("/blobs/" + digest);
+}
+
 }  // namespace berth::image::testing

@@ -72,4 +72,10 @@ class HttpServer final {
 /// Answers as a well-behaved registry does for `image` under /v2/<any>/; false when the request is for something else.
 bool serve_image(const BuiltImage& image, const ServerRequest& request, Reply& reply);
 
+/// Whether `request` asks for the blob `digest`.
+[[nodiscard]] bool is_blob(const ServerRequest& request, const std::string& digest);
+
+/// Bytes that do not compress, always the same.
+[[nodiscard]] std::string noise(std::size_t size);
+
 }  // namespace berth::image::testing
