@@ -1,0 +1,309 @@
+#include <gmock/gmock.h>
+#include <fcntl.h>
+#include <pty.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include <csignal>
+
+#include "base/strings.h"
+#include "engine/process/test_container.h"
+#include "os/spawn.h"
+#include "output.h"
+#include "spec/json_text.h"
+
+/// The program as its callers see it. Needs root.
+namespace berth::oci {
+namespace {
+
+using engine::process::testing::Bundle;
+using engine::process::testing::default_spec;
+using engine::process::testing::lines_of;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string program() {
+  const char* const folder = std::getenv("BERTH_BIN_DIR");  // NOLINT(concurrency-mt-unsafe)
+  return std::string(folder != nullptr ? folder : "build/bin") + "/berth-oci";
+}
+
+os::RunOutput run_words(std::vector<std::string> words, const std::string& cwd, const std::string& input = "") {
+  os::RunOptions options;
+  options.spawn.argv = std::move(words);
+  options.spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
+  options.spawn.cwd = cwd;
+  options.input = input;
+  options.timeout = std::chrono::seconds(60);
+  auto output = os::run(std::move(options));
+  EXPECT_TRUE(output.has_value()) << output.error().text();
+  return output.value_or(os::RunOutput{-1, "", ""});
+}
+
+class CliTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ::signal(SIGPIPE, SIG_IGN);
+    mounts_before_ = lines_of("/proc/self/mountinfo");
+  }
+  void TearDown() override {
+    oci({"delete", "--force", bundle_.name()});
+    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
+    EXPECT_EQ(oci({"list", "--quiet"}).out, "");
+    EXPECT_FALSE(os::exists("/sys/fs/cgroup/memory/" + bundle_.name()));
+    ASSERT_TRUE(os::remove_tree(root()).has_value());
+  }
+  std::string root() { return bundle_.path() + "/state"; }
+  os::RunOutput oci(std::vector<std::string> words, const std::string& input = "") {
+    words.insert(words.begin(), {program(), "--root", root()});
+    return run_words(std::move(words), bundle_.path(), input);
+  }
+  void write_config(const spec::Spec& spec) {
+    ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/config.json", spec::write_spec(spec)).has_value());
+  }
+  void write_script(const std::string& script) { write_config(default_spec(bundle_, {"/bin/sh", "-c", script})); }
+  std::string status() {
+    const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
+    return state ? std::string(state->string_or("status", "?")) : "none";
+  }
+  void wait_for(const std::string& wanted) {
+    for (int i = 0; i < 5000 && status() != wanted; ++i) ::usleep(1000);
+    EXPECT_EQ(status(), wanted);
+  }
+  /// create or detached run keep the descriptors they get: files, so that reading does not wait for the container.
+  int detached(const std::string& words, const std::string& out = "/dev/null") {
+    const std::string line = "cd " + bundle_.path() + " && " + program() + " --root " + root() + " " + words + " > " + out + " 2>&1 < /dev/null";
+    const int status_word = std::system(line.c_str());  // NOLINT: a test's own words
+    return WEXITSTATUS(status_word);
+  }
+
+  Bundle bundle_;
+  std::vector<std::string> mounts_before_;
+};
+
+TEST_F(CliTest, RunGivesOutputAndExitCode) {
+  write_script("echo out; echo err >&2; cat; exit 23");
+  const auto output = oci({"run", bundle_.name()}, "from stdin");
+  EXPECT_EQ(output.exit_code, 23);
+  EXPECT_EQ(output.out, "out\nfrom stdin");
+  EXPECT_EQ(output.err, "err\n");
+  EXPECT_FALSE(os::exists(root() + "/" + bundle_.name()));
+}
+
+TEST_F(CliTest, TheWholeLife) {
+  write_script("trap 'exit 0' TERM; echo started > /tmp/started; while :; do sleep 0.01; done");
+  const std::string pid_file = bundle_.path() + "/pid";
+  ASSERT_EQ(detached("create --pid-file " + pid_file + " " + bundle_.name()), 0);
+  EXPECT_EQ(status(), "created");
+  EXPECT_FALSE(os::exists(bundle_.path() + "/rootfs/tmp/started"));
+  EXPECT_THAT(oci({"list"}).out, HasSubstr("created"));
+  EXPECT_EQ(oci({"create", bundle_.name()}).exit_code, 1);
+  EXPECT_THAT(oci({"create", bundle_.name()}).err, HasSubstr("container with given ID already exists"));
+  EXPECT_EQ(oci({"start", bundle_.name()}).exit_code, 0);
+  EXPECT_EQ(status(), "running");
+  EXPECT_THAT(oci({"start", bundle_.name()}).err, HasSubstr("cannot start a container that is running or has stopped"));
+  EXPECT_THAT(oci({"delete", bundle_.name()}).err, HasSubstr("that is not stopped: running"));
+  const std::string pid = os::read_file(pid_file, 100).value_or("");
+  EXPECT_THAT(oci({"state", bundle_.name()}).out, HasSubstr("\"pid\": " + pid));
+  EXPECT_THAT(oci({"ps", bundle_.name()}).out, HasSubstr(pid));
+  EXPECT_THAT(oci({"ps", "-f", "json", bundle_.name()}).out, HasSubstr(pid));
+  EXPECT_EQ(oci({"pause", bundle_.name()}).exit_code, 0);
+  EXPECT_EQ(status(), "paused");
+  EXPECT_EQ(oci({"exec", bundle_.name(), "true"}).exit_code, 255);
+  EXPECT_EQ(oci({"resume", bundle_.name()}).exit_code, 0);
+  EXPECT_EQ(oci({"update", "--memory", "33554432", bundle_.name()}).exit_code, 0);
+  EXPECT_EQ(os::read_file("/sys/fs/cgroup/memory/" + bundle_.name() + "/memory.limit_in_bytes", 100).value_or(""), "33554432\n");
+  while (!os::exists(bundle_.path() + "/rootfs/tmp/started")) ::usleep(1000);
+  EXPECT_EQ(oci({"kill", bundle_.name()}).exit_code, 0);
+  wait_for("stopped");
+  EXPECT_THAT(oci({"kill", bundle_.name(), "KILL"}).err, HasSubstr("container not running"));
+  EXPECT_EQ(oci({"delete", bundle_.name()}).exit_code, 0);
+  EXPECT_THAT(oci({"state", bundle_.name()}).err, HasSubstr("container does not exist"));
+}
+
+TEST_F(CliTest, ExecRunsWithItsFlags) {
+  write_script("sleep 1000");
+  ASSERT_EQ(detached("run --detach " + bundle_.name()), 0);
+  const auto output = oci({"exec", "--user", "1000:1001", "--cwd", "/tmp", "--env", "A=b", "--additional-gids", "7", "--cap", "CAP_NET_ADMIN",
+                           bundle_.name(), "sh", "-c", "id; pwd; echo $A; grep CapAmb /proc/self/status; exit 12"});
+  EXPECT_EQ(output.exit_code, 12);
+  EXPECT_THAT(output.out, HasSubstr("uid=1000(web) gid=1001 groups=7\n/tmp\nb\nCapAmb:\t0000000000001000\n"));
+  EXPECT_EQ(oci({"exec", bundle_.name(), "-c"}).exit_code, 255) << "words after the id are the command's";
+  const auto missing = oci({"exec", bundle_.name(), "nosuch"});
+  EXPECT_EQ(missing.exit_code, 255);
+  EXPECT_THAT(missing.err, HasSubstr("executable file not found in $PATH"));
+  spec::Process process;
+  process.args = {"/bin/echo", "by file"};
+  process.cwd = "/";
+  ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/p.json", spec::write_process(process)).has_value());
+  EXPECT_EQ(oci({"exec", "--process", "p.json", bundle_.name()}).out, "by file\n");
+  ASSERT_EQ(detached("exec --detach --pid-file x " + bundle_.name() + " sleep 1000"), 0);
+  const std::string pid = os::read_file(bundle_.path() + "/x", 100).value_or("");
+  EXPECT_THAT(oci({"ps", "-f", "json", bundle_.name()}).out, HasSubstr(pid));
+  EXPECT_EQ(oci({"delete", "--force", bundle_.name()}).exit_code, 0);
+  EXPECT_FALSE(os::exists("/proc/" + pid));
+}
+
+TEST_F(CliTest, ATerminalIsRelayed) {
+  auto spec = default_spec(bundle_, {"/bin/sh", "-c", "tty; read line; echo got $line; exit 8"});
+  spec.process->terminal = true;
+  write_config(spec);
+  int master = -1;
+  const pid_t pid = ::forkpty(&master, nullptr, nullptr, nullptr);
+  if (pid == 0) {
+    if (::chdir(bundle_.path().c_str()) != 0) ::_exit(99);
+    ::execl(program().c_str(), "berth-oci", "--root", root().c_str(), "run", bundle_.name().c_str(), nullptr);
+    ::_exit(98);
+  }
+  const UniqueFd terminal(master);
+  std::string text;
+  bool typed = false;
+  char buffer[512];
+  for (ssize_t n = 0; (n = ::read(master, buffer, sizeof buffer)) > 0;) {
+    text.append(buffer, static_cast<std::size_t>(n));
+    if (!typed && text.find("/dev/pts/0") != std::string::npos) typed = ::write(master, "hello\r", 6) == 6;
+  }
+  int wait_word = 0;
+  ASSERT_EQ(::waitpid(pid, &wait_word, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(wait_word), 8) << text;
+  EXPECT_THAT(text, HasSubstr("got hello"));
+}
+
+TEST_F(CliTest, SignalsAreForwarded) {
+  write_script("trap 'echo caught; exit 17' TERM; echo ready > /tmp/ready; while :; do sleep 0.01; done");
+  os::SpawnOptions options;
+  options.argv = {program(), "--root", root(), "run", bundle_.name()};
+  options.env = {"PATH=/bin"};
+  options.cwd = bundle_.path();
+  auto child = os::spawn(options);
+  ASSERT_TRUE(child.has_value());
+  while (!os::exists(bundle_.path() + "/rootfs/tmp/ready")) ::usleep(1000);
+  ASSERT_EQ(::kill(child->pid, SIGTERM), 0);
+  EXPECT_EQ(os::wait_exit(*child).value_or(-1), 17);
+}
+
+TEST_F(CliTest, WhatCannotBeSaysWhy) {
+  EXPECT_THAT(oci({"run", bundle_.name()}).err, HasSubstr("config.json not found"));
+  ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/config.json", "{\"ociVersion\": 5}").has_value());
+  EXPECT_THAT(oci({"run", bundle_.name()}).err, HasSubstr("ociVersion"));
+  write_script("true");
+  EXPECT_THAT(oci({"run", "../evil"}).err, HasSubstr("invalid container ID format"));
+  EXPECT_THAT(oci({"--systemd-cgroup", "run", "x"}).err, HasSubstr("systemd cgroup driver is not built"));
+  EXPECT_THAT(oci({"checkpoint", "x"}).err, HasSubstr("not built"));
+  EXPECT_THAT(oci({"run"}).err, HasSubstr("requires exactly 1 argument(s)"));
+  EXPECT_THAT(oci({"run", "--wish", "x"}).err, HasSubstr("flag provided but not defined: -wish"));
+  EXPECT_THAT(oci({"kill", "x"}).err, HasSubstr("container does not exist"));
+  EXPECT_EQ(oci({"delete", "x"}).exit_code, 1);
+  EXPECT_EQ(oci({"delete", "--force", "x"}).exit_code, 0);
+  auto spec = default_spec(bundle_, {"true"});
+  spec.process->terminal = true;
+  write_config(spec);
+  EXPECT_THAT(oci({"create", bundle_.name()}).err, HasSubstr("cannot allocate tty if berth-oci will detach without setting console socket"));
+  spec.process->terminal = false;
+  spec.process->args = {"nosuch"};
+  write_config(spec);
+  const auto log = bundle_.path() + "/log";
+  const auto output = oci({"--log", log, "--log-format", "json", "create", bundle_.name()});
+  EXPECT_EQ(output.exit_code, 1);
+  const auto line = spec::parse_json(os::read_file(log, 1U << 16).value_or(""));
+  ASSERT_TRUE(line.has_value());
+  EXPECT_EQ(line->string_or("level"), "error");
+  EXPECT_THAT(std::string(line->string_or("msg")), HasSubstr("executable file not found in $PATH"));
+  EXPECT_FALSE(os::exists(root() + "/" + bundle_.name()));
+}
+
+TEST_F(CliTest, TheSpecThatItWritesRuns) {
+  EXPECT_EQ(oci({"spec"}).exit_code, 0);
+  EXPECT_THAT(oci({"spec"}).err, HasSubstr("File config.json exists"));
+  auto spec = spec::parse_spec(os::read_file(bundle_.path() + "/config.json", 1U << 16).value_or(""));
+  ASSERT_TRUE(spec.has_value()) << spec.error().text();
+  ASSERT_TRUE(spec::validate(*spec).has_value());
+  for (const char* folder : {"proc", "dev", "sys"}) ASSERT_TRUE(os::make_dirs(bundle_.path() + "/rootfs/" + folder).has_value());
+  spec->process->terminal = false;
+  spec->process->args = {"/bin/echo", "works"};
+  write_config(*spec);
+  EXPECT_EQ(oci({"run", bundle_.name()}).out, "works\n");
+  const auto features = spec::parse_json(oci({"features"}).out);
+  ASSERT_TRUE(features.has_value());
+  EXPECT_EQ(features->string_or("ociVersionMax"), "1.3.0");
+}
+
+TEST_F(CliTest, ItsExecutableCannotBeOpenedForWritingFromInside) {
+  // CVE-2019-5736, the self-exec: the program is a script whose interpreter is the runtime itself.
+  auto spec = default_spec(bundle_, {"/bin/sh", "-c",
+                                     "printf '#!/proc/self/exe\\n' > /tmp/trap; chmod +x /tmp/trap; readlink /proc/self/exe; echo done"});
+  write_config(spec);
+  EXPECT_THAT(oci({"run", bundle_.name()}).out, HasSubstr("done"));
+  // Run as the first program, the kernel takes our executable as interpreter; it must be on a read-only mount then.
+  ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/rootfs/trap", "#!/proc/self/exe\n", 0755).has_value());
+  spec.process->args = {"/trap"};
+  write_config(spec);
+  const auto output = oci({"run", bundle_.name()});
+  EXPECT_THAT(output.out + output.err, HasSubstr("no such command"));
+  spec.process->args = {"/bin/sleep", "1000"};
+  write_config(spec);
+  ASSERT_EQ(detached("create " + bundle_.name()), 0);
+  const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
+  const std::string exe = "/proc/" + std::to_string(state->get("pid")->as_int().value_or(0)) + "/exe";
+  const auto writable = os::open_file(exe, O_WRONLY);
+  ASSERT_FALSE(writable.has_value());
+  EXPECT_THAT(writable.error().errno_value(), ::testing::AnyOf(EROFS, ETXTBSY));
+  struct stat st {};
+  ASSERT_EQ(::stat(exe.c_str(), &st), 0);
+  const UniqueFd held(::open(exe.c_str(), O_PATH | O_CLOEXEC));
+  oci({"delete", "--force", bundle_.name()});
+  // Nothing executes it any more, the classic moment to overwrite it through a descriptor that was kept.
+  const auto reopened = os::open_file("/proc/self/fd/" + std::to_string(held.get()), O_WRONLY);
+  ASSERT_FALSE(reopened.has_value());
+  EXPECT_EQ(reopened.error().errno_value(), EROFS);
+}
+
+TEST_F(CliTest, KilledInTheMiddleItCanBeDeleted) {
+  write_script("sleep 1000");
+  ASSERT_TRUE(os::make_dirs(root() + "/" + bundle_.name()).has_value());
+  EXPECT_THAT(oci({"delete", bundle_.name()}).err, HasSubstr("container does not exist"));
+  EXPECT_EQ(oci({"delete", "--force", bundle_.name()}).exit_code, 0);
+  EXPECT_FALSE(os::exists(root() + "/" + bundle_.name()));
+}
+
+/// The same configuration through ours, runc and crun, in a mount namespace where crun finds its way about.
+TEST_F(CliTest, SameAnswersAsRuncAndCrun) {
+  auto spec = default_spec(bundle_, {"/bin/sh", "-c",
+      "id; pwd; hostname; umask; env | sort; grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; cat /proc/sys/net/ipv4/ip_forward; "
+      "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a %F' /dev/$d; done; for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; "
+      "awk '{print $5, $6}' /proc/self/mountinfo | grep -v cgroup | sort; ls /proc/self/fd | wc -l; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; "
+      "touch /proc/sys/x 2>&1; echo x > /ro/x; exit 3"});
+  spec.process->env = {"PATH=/bin", "B=2", "A=1"};
+  spec.process->no_new_privileges = true;
+  spec.process->rlimits = {{.type = "RLIMIT_NOFILE", .hard = 512, .soft = 512, .extra = {}}};
+  spec.linux->sysctl = {{"net.ipv4.ip_forward", "1"}};
+  spec.process->user.additional_gids = {5, 6};
+  spec.linux->resources.emplace().memory.emplace().limit = 100 << 20;
+  spec::Mount ro;
+  ro.destination = "/ro";
+  ro.type = "bind";
+  ro.source = bundle_.path();
+  ro.options = {"bind", "ro", "nosuid"};
+  spec.mounts.push_back(ro);
+  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/sort; mkdir -p " + bundle_.path() + "/rootfs/proc " + bundle_.path() +  // NOLINT
+                         "/rootfs/sys " + bundle_.path() + "/rootfs/dev " + bundle_.path() + "/rootfs/ro").c_str()), 0);
+  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/ulimit; ln -sf busybox " + bundle_.path() + "/rootfs/bin/rm").c_str()), 0);  // NOLINT
+  write_config(spec);
+  const auto with = [&](const std::string& runtime) {
+    const std::string script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec " + runtime + " --root " + root() + "-" +
+                               runtime.substr(runtime.rfind('/') + 1) + " run " + bundle_.name();
+    const auto output = run_words({"unshare", "-m", "sh", "-c", script}, bundle_.path());
+    EXPECT_EQ(output.exit_code, 3) << runtime << output.err;
+    return output.out + output.err;
+  };
+  const std::string ours = with(program());
+  for (const char* other : {"/usr/sbin/runc", "/usr/bin/crun"}) {
+    if (!os::exists(other)) continue;
+    std::string theirs = with(other);
+    EXPECT_EQ(ours, theirs) << other;
+    ASSERT_TRUE(os::remove_tree(root() + "-" + std::string(other).substr(std::string(other).rfind('/') + 1)).has_value());
+  }
+  ASSERT_TRUE(os::remove_tree(root() + "-berth-oci").has_value());
+}
+
+}  // namespace
+}  // namespace berth::oci
