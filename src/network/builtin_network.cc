@@ -98,8 +98,8 @@ BuiltinNetwork::BuiltinNetwork(NetworkOptions options, os::Ipv4Subnet subnet, st
 
 Result<std::unique_ptr<BuiltinNetwork>> BuiltinNetwork::open(const NetworkOptions& options) {
   if (!valid_link_name(options.bridge)) return fail(Code::kInvalid, "not a name for a bridge: " + options.bridge);
-  if (options.mtu != 0 && (options.mtu < 576 || options.mtu > 65535)) {
-    return fail(Code::kInvalid, "MTU " + std::to_string(options.mtu) + " is not between 576 and 65535");
+  if (options.mtu != 0 && (options.mtu < 68 || options.mtu > 65535)) {
+    return fail(Code::kInvalid, "MTU " + std::to_string(options.mtu) + " is not between 68 and 65535");
   }
   const auto subnet = os::parse_ipv4_subnet(options.subnet);
   if (!subnet) return fail(Code::kInvalid, "not an IPv4 subnet without host bits: " + options.subnet);

@@ -295,7 +295,7 @@ TEST(BuiltinNetworkOptions, NonsenseIsRefused) {
     bad.bridge = bridge;
     EXPECT_EQ(BuiltinNetwork::open(bad).error().code(), Code::kInvalid) << bridge;
   }
-  for (const char* subnet : {"", "10.0.0.0", "10.0.0.0/30", "10.0.0.0/7", "fd00::/64"}) {
+  for (const char* subnet : {"", "10.0.0.0", "10.0.0.0/31", "10.0.0.0/7", "fd00::/64"}) {
     auto bad = options;
     bad.subnet = subnet;
     EXPECT_EQ(BuiltinNetwork::open(bad).error().code(), Code::kInvalid) << subnet;

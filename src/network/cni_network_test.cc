@@ -2,9 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "base/strings.h"
+#include "network/host_fixture_test.h"
 #include "network/json.h"
 #include "network/network.h"
-#include "network/host_fixture_test.h"
 #include "network/plugins_fixture_test.h"
 
 namespace berth::network {

@@ -6,8 +6,8 @@
 #include <cstdio>
 
 #include "base/ids.h"
-#include "network/network.h"
 #include "network/host_fixture_test.h"
+#include "network/network.h"
 #include "os/file.h"
 
 namespace berth::network {

@@ -82,8 +82,8 @@ bool ports_collide(const PortMapping& a, const PortMapping& b) {
 }
 
 Result<std::unique_ptr<LeaseStore>> LeaseStore::open(std::string dir, os::Ipv4Subnet subnet) {
-  if (subnet.prefix < 8 || subnet.prefix > 29) {
-    return fail(Code::kInvalid, "subnet " + os::format_ipv4_subnet(subnet) + " must be between /8 and /29");
+  if (subnet.prefix < 8 || subnet.prefix > 30) {
+    return fail(Code::kInvalid, "subnet " + os::format_ipv4_subnet(subnet) + " must be between /8 and /30");
   }
   BERTH_TRY(os::make_dirs(dir, 0700), "make the folder of leases");
   BERTH_ASSIGN(auto lock, lock_folder(dir), "open the leases");

@@ -26,7 +26,7 @@ struct Lease {
 class LeaseStore final {
  public:
   /// `dir` is made if absent and locked against a second daemon for as long as the store lives (kPrecondition). The
-  /// network address, the gateway (the first address) and the broadcast address are never leased. `subnet`: /8 to /29.
+  /// network address, the gateway (the first address) and the broadcast address are never leased. `subnet`: /8 to /30.
   static Result<std::unique_ptr<LeaseStore>> open(std::string dir, os::Ipv4Subnet subnet);
 
   /// The gateway: the subnet's first address.
