@@ -7,7 +7,10 @@
 #include <csignal>
 #include <ctime>
 
+#include "base/log.h"
 #include "base/strings.h"
+#include "engine/process/device_filter.h"
+#include "os/bpf.h"
 #include "os/file.h"
 
 namespace berth::engine::process {
@@ -249,6 +252,20 @@ Result<Cgroup> Cgroup::below(const std::string& sub) const {
   const std::size_t index = grouping_index();
   if (index < paths_.size()) inner.paths_[index] = paths_[index] + suffix;
   return inner;
+}
+
+Result<> Cgroup::set(const spec::Resources& resources, bool update) const {
+  BERTH_ASSIGN(const CgroupPlan plan, v2() ? plan_cgroup_v2(resources) : plan_cgroup_v1(resources), "resources");
+  BERTH_TRY(apply(plan), "resources");
+  if (!v2() || paths_.empty() || resources.devices.empty()) return {};
+  const int root = layout_->hierarchies.front().root.get();
+  BERTH_ASSIGN(const UniqueFd dir, os::open_at(root, relative(paths_.front()), O_RDONLY | O_DIRECTORY), "devices");
+  auto done = os::attach_device_program(dir.get(), device_program(with_default_rules(resources.devices)), update);
+  if (!done && done.error().code() == Code::kDenied && ::geteuid() != 0) {
+    log_warn("device rules are not enforced: no right to load a program", {{"err", done.error().text()}});
+    return {};
+  }
+  return done;
 }
 
 Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {

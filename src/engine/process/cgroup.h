@@ -40,6 +40,9 @@ class Cgroup final {
 
   /// Makes the folders and, under v2, hands the controllers down to them. kExists when processes are there already.
   [[nodiscard]] Result<> create() const;
+  /// Plans and applies `resources`: the files, and under v2 the device program; `update` replaces an earlier one. Device
+  /// rules that cannot be enforced are an error, except for those who may not load programs at all (rootless): a warning.
+  [[nodiscard]] Result<> set(const spec::Resources& resources, bool update) const;
   /// Performs the writes. A controller or file that is absent is an error unless the write is optional.
   [[nodiscard]] Result<> apply(const CgroupPlan& plan) const;
   /// `sub`: a cgroup directly below, made if missing; empty: the container's own.

@@ -1,7 +1,8 @@
 #include "engine/process/cgroup_plan.h"
 
 #include <algorithm>
-#include <array>
+
+#include "engine/process/device_filter.h"
 
 namespace berth::engine::process {
 
@@ -41,14 +42,8 @@ std::string device_rule(const spec::DeviceRule& rule) {
 }
 
 void devices_v1(const spec::Resources& resources, Writer& out) {
-  if (resources.devices.empty()) return;
-  for (const auto& rule : resources.devices) {
+  for (const auto& rule : with_default_rules(resources.devices)) {
     out.add("devices", rule.allow ? "devices.allow" : "devices.deny", device_rule(rule));
-  }
-  // What every container needs whatever its rules say, as runc adds it: making nodes, the default devices, terminals.
-  for (const char* rule : {"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm",
-                           "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"}) {
-    out.add("devices", "devices.allow", rule);
   }
 }
 

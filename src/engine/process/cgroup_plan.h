@@ -23,7 +23,7 @@ using CgroupPlan = std::vector<CgroupWrite>;
 /// cgroup. Pure. Errors: kInvalid a value that cannot be; kUnsupported `unified` under v1.
 /// Source: runtime-spec config-linux.md "Control groups"; kernel admin-guide cgroup-v1 and cgroup-v2.
 Result<CgroupPlan> plan_cgroup_v1(const spec::Resources& resources);
-/// Device rules are no part of it: v2 has no file for them.
+/// Device rules are no part of it: v2 has no file for them (device_filter.h).
 Result<CgroupPlan> plan_cgroup_v2(const spec::Resources& resources);
 
 /// cpu.shares (2..262144) to cpu.weight (1..10000); 0 stays 0, which means unset.

@@ -125,11 +125,7 @@ Result<> LinuxContainer::resume() {
   return parts_.cgroup.freeze(false);
 }
 
-Result<> LinuxContainer::update(const spec::Resources& resources) {
-  BERTH_ASSIGN(const CgroupPlan plan,
-               parts_.cgroup.v2() ? plan_cgroup_v2(resources) : plan_cgroup_v1(resources), "update");
-  return parts_.cgroup.apply(plan);
-}
+Result<> LinuxContainer::update(const spec::Resources& resources) { return parts_.cgroup.set(resources, true); }
 
 Result<bool> LinuxContainer::oom_killed() const {
   BERTH_ASSIGN(const std::uint64_t kills, parts_.cgroup.oom_kills(), "out-of-memory kills");

@@ -204,16 +204,13 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
   BERTH_ASSIGN(const Cgroup cgroup, Cgroup::locate(*cgroups, config != nullptr ? config->cgroups_path : "", request.id),
                "create");
-  CgroupPlan plan;
-  if (config != nullptr && config->resources) {
-    BERTH_ASSIGN(plan, cgroup.v2() ? plan_cgroup_v2(*config->resources) : plan_cgroup_v1(*config->resources), "create");
-  }
   if (auto made = cgroup.create(); !made) {
     if (made.error().code() != Code::kExists) ignore(cgroup.remove(), "the first failure is the one to tell");
     return fail(std::move(made).error().in("create"));
   }
   LinuxContainer::Parts parts;
-  auto done = cgroup.apply(plan);
+  Result<> done;
+  if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
   if (done) {
     Creation creation(request, cgroup);
     done = creation.run();

@@ -1,9 +1,13 @@
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <csignal>
 
 #include "base/strings.h"
+#include "engine/process/device_filter.h"
 #include "engine/process/test_container.h"
+#include "os/bpf.h"
 
 namespace berth::engine::process {
 namespace {
@@ -137,6 +141,43 @@ TEST_F(CgroupTest, NothingIsLeftAfterAFailedCreation) {
   const Error error = refused(spec);
   EXPECT_EQ(error.code(), Code::kInvalid);
   EXPECT_THAT(error.text(), HasSubstr("set cpuset.cpus to \"nonsense\""));
+}
+
+/// The v2 program on a cgroup of the hybrid layout's v2 hierarchy, which takes programs though it has no controllers.
+TEST(DeviceProgram, DecidesAsTheRulesDo) {
+  const std::string unified = "/sys/fs/cgroup/unified";
+  const std::string group = unified + "/" + testing::unique_name();
+  if (!os::exists(unified + "/cgroup.procs") || ::mkdir(group.c_str(), 0755) != 0) GTEST_SKIP() << "no v2 hierarchy here";
+  auto dir = os::open_file(group, O_RDONLY | O_DIRECTORY);
+  ASSERT_TRUE(dir.has_value());
+  const auto rule = [](bool allow, const char* type, std::int64_t major, std::int64_t minor, const char* access) {
+    return spec::DeviceRule{.allow = allow, .type = type, .major = major, .minor = minor, .access = access, .extra = {}};
+  };
+  const auto opens = [&](const char* path, int flags) {
+    os::CloneOptions options;
+    options.cgroup_fd = dir->get();
+    auto child = os::clone_process(options);
+    EXPECT_TRUE(child.has_value());
+    if (child->pid == 0) ::_exit(::open(path, flags | O_CLOEXEC) >= 0 ? 0 : errno);
+    return os::reap_pidfd(child->pidfd.get()).value_or(-1);
+  };
+  const auto set = [&](const std::vector<spec::DeviceRule>& rules, bool replace) {
+    const auto done = os::attach_device_program(dir->get(), device_program(rules), replace);
+    ASSERT_TRUE(done.has_value()) << done.error().text();
+  };
+  set(with_default_rules({rule(false, "a", -1, -1, "rwm")}), false);
+  EXPECT_EQ(opens("/dev/null", O_RDWR), 0);
+  EXPECT_EQ(opens("/dev/urandom", O_RDONLY), 0);
+  EXPECT_EQ(opens("/dev/kmsg", O_RDONLY), EPERM);
+  set({rule(false, "", -1, -1, ""), rule(true, "c", 1, 11, "r")}, true);
+  EXPECT_EQ(opens("/dev/kmsg", O_RDONLY), 0);
+  EXPECT_EQ(opens("/dev/kmsg", O_RDWR), EPERM) << "an allow must cover the whole access";
+  EXPECT_EQ(opens("/dev/null", O_RDONLY), EPERM);
+  set({rule(false, "c", 1, -1, "w")}, true);
+  EXPECT_EQ(opens("/dev/null", O_RDONLY), 0) << "what no rule names is allowed";
+  EXPECT_EQ(opens("/dev/null", O_RDWR), EPERM) << "a deny need only touch it";
+  dir->reset();
+  EXPECT_EQ(::rmdir(group.c_str()), 0);
 }
 
 }  // namespace
