@@ -17,7 +17,7 @@ enum Tag : std::uint16_t {
   kMessage = 5,
   kHandler = 100,
   kCgroupParent = 101,
-  kCgroupOurs = 102,
+  kCgroupTop = 102,
   kHostNetwork = 103,
   kNetworkHeld = 104,
   kIp = 105,
@@ -99,7 +99,7 @@ Result<> read_field(SandboxRecord& record, const BlobField& field) {
     case kMessage: record.message = text; return {};
     case kHandler: record.handler = text; return {};
     case kCgroupParent: record.cgroup_parent = text; return {};
-    case kCgroupOurs: return read_bool(record.cgroup_ours, field);
+    case kCgroupTop: record.cgroup_top = text; return {};
     case kHostNetwork: return read_bool(record.host_network, field);
     case kNetworkHeld: return read_bool(record.network_held, field);
     case kIp: record.network.ips.push_back(text); return {};
@@ -184,7 +184,7 @@ std::string encode(const SandboxRecord& record) {
   out.put(kMessage, record.message);
   out.put(kHandler, record.handler);
   out.put(kCgroupParent, record.cgroup_parent);
-  out.put_int(kCgroupOurs, record.cgroup_ours ? 1 : 0);
+  out.put(kCgroupTop, record.cgroup_top);
   out.put_int(kHostNetwork, record.host_network ? 1 : 0);
   out.put_int(kNetworkHeld, record.network_held ? 1 : 0);
   for (const auto& ip : record.network.ips) out.put(kIp, ip);

@@ -38,7 +38,7 @@ struct SandboxRecord {
   pb::PodSandboxConfig config;
   std::string handler;          ///< as asked for
   std::string cgroup_parent;    ///< of the pod's containers, absolute below each hierarchy
-  bool cgroup_ours = false;     ///< the parent was not there before: it goes with the pod
+  std::string cgroup_top;       ///< the parent itself or what of the path to it was made for our pods; empty: none of it
   bool host_network = false;
   bool network_held = false;    ///< the network may hold something for this sandbox
   network::Attachment network;  ///< what it got

@@ -35,12 +35,12 @@ struct SpecInput {
   const pb::ContainerConfig& container;
   const spec::ImageConfig& image;
   const HostFacts& host;
-  PodFacts facts;
-  std::string container_id;
-  ResolvedUser user;
-  std::vector<GrantedDevice> devices;
-  std::vector<spec::Device> host_devices;         ///< for a privileged container
-  std::optional<spec::Seccomp> localhost_seccomp; ///< when the request names a file
+  PodFacts facts{};
+  std::string container_id{};
+  ResolvedUser user{};
+  std::vector<GrantedDevice> devices{};
+  std::vector<spec::Device> host_devices{};         ///< for a privileged container
+  std::optional<spec::Seccomp> localhost_seccomp{};  ///< when the request names a file
   pid_t target_pid = 0;                           ///< with pid mode TARGET: init of that container
 };
 

@@ -1,0 +1,248 @@
+#include <fcntl.h>
+#include <google/protobuf/util/message_differencer.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+
+#include "base/failpoint.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "cri/service_impl.h"
+#include "image/store.h"
+#include "os/file.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::size_t kMaxName = 1024;
+constexpr std::size_t kMaxProfile = 4U << 20;
+constexpr int kMaxMounts = 4096;
+
+Result<> check_container(const pb::CreateContainerRequest& request) {
+  const auto& config = request.config();
+  if (config.metadata().name().empty() || config.metadata().name().size() > kMaxName) {
+    return fail(Code::kInvalid, "config.metadata.name is empty or longer than 1024 bytes");
+  }
+  if (config.image().image().empty()) return fail(Code::kInvalid, "config.image is empty");
+  if (config.mounts_size() > kMaxMounts) return fail(Code::kInvalid, "mounts: more than 4096");
+  const std::string& log = config.log_path();
+  for (const auto part : split(log, '/')) {
+    if (part == "..") return fail(Code::kInvalid, "log_path \"" + log + "\" leaves the log directory");
+  }
+  if (log.find('\0') != std::string::npos) return fail(Code::kInvalid, "log_path holds a NUL");
+  return {};
+}
+
+/// The image of a request: by reference or id, as the kubelet resolved it, else by what PullImage answered.
+Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec) {
+  if (auto found = store.find(spec.image())) return std::move(*found);
+  if (!spec.image_ref().empty()) {
+    if (auto found = store.find(spec.image_ref())) return std::move(*found);
+  }
+  return fail(Code::kNotFound, "image \"" + spec.image() + "\" is not here; pull it first");
+}
+
+std::string access_of(const std::string& permissions) { return permissions.empty() ? "rwm" : permissions; }
+
+Result<std::vector<GrantedDevice>> granted_devices(const pb::ContainerConfig& config) {
+  std::vector<GrantedDevice> all;
+  for (const auto& asked : config.devices()) {
+    if (asked.permissions().find_first_not_of("rwm") != std::string::npos) {
+      return fail(Code::kInvalid, "device " + asked.host_path() + ": permissions \"" + asked.permissions() + "\"");
+    }
+    if (!asked.host_path().starts_with('/')) return fail(Code::kInvalid, "device path \"" + asked.host_path() + "\"");
+    const std::string& inside = asked.container_path().empty() ? asked.host_path() : asked.container_path();
+    BERTH_ASSIGN(auto devices, devices_at(asked.host_path(), clean_path(inside)), "devices");
+    for (auto& device : devices) all.push_back({std::move(device), access_of(asked.permissions())});
+  }
+  return all;
+}
+
+UserRequest user_request(const pb::LinuxContainerSecurityContext& security, const std::string& image_user) {
+  UserRequest request;
+  if (security.has_run_as_user()) request.uid = security.run_as_user().value();
+  request.username = security.run_as_username();
+  if (security.has_run_as_group()) request.gid = security.run_as_group().value();
+  request.image_user = image_user;
+  request.supplemental = {security.supplemental_groups().begin(), security.supplemental_groups().end()};
+  request.strict_groups = security.supplemental_groups_policy() == pb::Strict;
+  return request;
+}
+
+}  // namespace
+
+Result<pb::CreateContainerResponse> ServiceImpl::create_container(const Call& call,
+                                                                  const pb::CreateContainerRequest& request) {
+  BERTH_TRY(check_container(request), "CreateContainer");
+  BERTH_ASSIGN(const auto sandbox, shown_sandbox(request.pod_sandbox_id()), "CreateContainer");
+  const auto& metadata = request.config().metadata();
+  const std::string sandbox_id = sandbox->id;
+  const std::string key = "create " + sandbox_id + " " + std::to_string(metadata.attempt()) + " " + metadata.name();
+  const std::string title = "CreateContainer " + metadata.name() + " in " + sandbox_id.substr(0, 13);
+  auto id = operations_.run(key, title, call, [this, request, sandbox_id](Operation& operation) -> Result<std::string> {
+    const auto pod = make_pod(sandbox_id);
+    const OperationLock::Guard guard(pod->turn, operation);
+    return make_container(operation, request, sandbox_id);
+  });
+  if (!id) return fail(std::move(id).error());
+  pb::CreateContainerResponse answer;
+  answer.set_container_id(*id);
+  return answer;
+}
+
+Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::CreateContainerRequest& request,
+                                                const std::string& sandbox_id) {
+  const auto& config = request.config();
+  const std::string name = config.metadata().name();
+  for (const auto& other : registry_->containers_of(sandbox_id)) {
+    const auto& theirs = other->config.metadata();
+    const bool lives = other->phase == ContainerPhase::kCreated || other->phase == ContainerPhase::kStarting ||
+                       other->phase == ContainerPhase::kRunning;
+    if (!lives || theirs.name() != name || theirs.attempt() != config.metadata().attempt()) continue;
+    if (google::protobuf::util::MessageDifferencer::Equals(other->config, config)) return other->id;
+    return fail(Code::kExists, "container " + name + " (attempt " + std::to_string(theirs.attempt()) +
+                                   ") is there already, with another configuration: " + other->id.substr(0, 13));
+  }
+  const auto sandbox = registry_->sandbox(sandbox_id);
+  if (!sandbox || sandbox->state != SandboxState::kReady) {
+    const std::string why = sandbox ? sandbox->message : "it was removed";
+    return fail(Code::kPrecondition, "sandbox " + sandbox_id.substr(0, 13) + " is not ready" + (why.empty() ? "" : ": " + why));
+  }
+  Rollback undo;
+  ContainerRecord record;
+  record.id = new_id();
+  record.sandbox_id = sandbox_id;
+  record.created_at_ns = wall_now_ns();
+  record.config = config;
+  record.resources = config.linux().resources();
+  record.cgroups_path = sandbox->cgroup_parent + "/" + record.id;
+  BERTH_TRY(registry_->add(record), "note the intent");
+  undo.add("record of container " + record.id, [this, id = record.id] { return registry_->erase_container(id); });
+  BERTH_TRY(failpoint("create.recorded"), "CreateContainer");
+  BERTH_TRY(fill_container(operation, *sandbox, record, undo), "create container " + name);
+  record.phase = ContainerPhase::kCreated;
+  BERTH_TRY(registry_->add(record), "create container " + name);
+  undo.commit();
+  return record.id;
+}
+
+/// Root file system, folder, specification, and the container in the shim.
+Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
+                                     Rollback& undo) {
+  BERTH_ASSIGN(const auto link, link_of(sandbox.id), "shim");
+  BERTH_ASSIGN(const auto image, find_image(*options_.images, record.config.image()), "image");
+  record.image_id = image.id;
+  record.image_ref = image.repo_digests.empty() ? image.id : image.repo_digests.front();
+  const std::string dir = dir_of(record);
+  undo.add("folder of container " + record.id, [dir] { return os::remove_tree(dir); });
+  BERTH_TRY(os::make_dirs(dir + "/rootfs", 0711), "bundle");
+  BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image), "specification");
+  for (const auto& warning : built.warnings) log_warn(warning, {{"container", record.id}});
+  record.process_json = spec::write_process(*built.spec.process);
+  BERTH_TRY(write_new_file(dir + "/config.json", spec::write_spec(built.spec)), "bundle");
+  BERTH_ASSIGN(const auto stdio, make_stdio(operation, sandbox, record), "logs");
+  image::RootfsMount rootfs;
+  {
+    const Stage stage(operation, "prepare the root file system", image.id);
+    undo.add("root file system of container " + record.id,
+             [this, id = record.id] { return options_.images->remove_rootfs(id); });
+    BERTH_ASSIGN(rootfs, options_.images->prepare_rootfs(record.id, image.id), "root file system");
+  }
+  BERTH_TRY(failpoint("create.shim"), "CreateContainer");
+  const Stage stage(operation, "create in the shim", record.id);
+  // Before the answer it may be there already: a lost answer is undone too.
+  undo.add("container " + record.id + " in the shim", [link, id = record.id]() -> Result<> {
+    auto killed = link->kill(id, SIGKILL, true);
+    ignore(killed, "it may not be there at all");
+    auto removed = link->remove(id);
+    if (!removed && removed.error().code() != Code::kNotFound) return fail(std::move(removed).error());
+    return {};
+  });
+  BERTH_ASSIGN(record.pid, link->create(record.id, dir, rootfs, stdio), "runtime");
+  return {};
+}
+
+Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record) {
+  ShimStdio stdio;
+  stdio.terminal = record.config.tty();
+  if (sandbox.config.log_directory().empty() || record.config.log_path().empty()) {
+    log_warn("a container without a log path: its output goes nowhere", {{"container", record.id}});
+  } else {
+    record.log_path = sandbox.config.log_directory() + "/" + record.config.log_path();
+    const std::string folder = record.log_path.substr(0, record.log_path.rfind('/'));
+    const Stage stage(operation, "make the log folder", folder);
+    BERTH_TRY(os::make_dirs(folder, 0755), "log folder");
+    stdio.out = "cri-log://" + record.log_path;
+    if (!stdio.terminal) stdio.err = stdio.out;
+  }
+  if (record.config.stdin()) {
+    stdio.in = dir_of(record) + "/stdin";
+    if (::mkfifo(stdio.in.c_str(), 0600) != 0 && errno != EEXIST) return fail_errno(errno, "make FIFO " + stdio.in);
+  }
+  return stdio;
+}
+
+/// Looks up all that the specification needs of image and host; each look at a path of the request is a stage of its own,
+/// because it may hang on a dead volume.
+Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const SandboxRecord& sandbox,
+                                               ContainerRecord& record, const image::ImageInfo& image) {
+  const auto& config = record.config;
+  const auto& security = config.linux().security_context();
+  for (const auto& mount : config.mounts()) {
+    if (mount.host_path().empty()) continue;
+    const Stage stage(operation, "stat volume", mount.host_path());
+    struct stat status {};
+    if (::stat(mount.host_path().c_str(), &status) == 0) continue;
+    const int error = errno;
+    if (error != ENOENT) return fail_errno(error, "volume " + mount.host_path() + " for " + mount.container_path());
+    BERTH_TRY(os::make_dirs(mount.host_path(), 0755), "make volume " + mount.host_path());
+  }
+  SpecInput input{.pod = sandbox.config, .container = config, .image = image.config, .host = host_};
+  input.facts = {.sandbox_id = sandbox.id,
+                 .pod_dir = dir_of(sandbox.id),
+                 .cgroup_parent = sandbox.cgroup_parent,
+                 .shim_pid = sandbox.shim_pid,
+                 .host_network = sandbox.host_network};
+  input.container_id = record.id;
+  {
+    const Stage stage(operation, "look up the user in the image", image.id);
+    BERTH_ASSIGN(const auto layers, options_.images->layer_dirs(image.id), "image layers");
+    BERTH_ASSIGN(const auto passwd, read_image_file(layers, "etc/passwd", kMaxAccountFile), "image");
+    BERTH_ASSIGN(const auto group, read_image_file(layers, "etc/group", kMaxAccountFile), "image");
+    BERTH_ASSIGN(input.user, resolve_user(user_request(security, image.config.config.user), passwd, group), "user");
+  }
+  record.user = input.user.ids;
+  const Stage stage(operation, "build the specification", record.id);
+  BERTH_ASSIGN(input.devices, granted_devices(config), "config");
+  if (security.privileged()) {
+    BERTH_ASSIGN(input.host_devices, host_devices(), "privileged");
+  }
+  BERTH_ASSIGN(const auto choice, seccomp_choice(security), "security_context");
+  if (choice.type == pb::SecurityProfile::Localhost) {
+    BERTH_ASSIGN(const auto text, os::read_file(choice.localhost_path, kMaxProfile), "seccomp profile");
+    BERTH_ASSIGN(input.localhost_seccomp, parse_seccomp_profile(text), choice.localhost_path);
+  }
+  if (security.namespace_options().pid() == pb::TARGET) {
+    const auto target = registry_->find_container(security.namespace_options().target_id());
+    if (!target || (*target)->sandbox_id != sandbox.id || (*target)->phase != ContainerPhase::kRunning) {
+      return fail(Code::kPrecondition, "namespace_options.target_id names no running container of the pod");
+    }
+    input.target_pid = (*target)->pid;
+  }
+  BERTH_ASSIGN(record.stop_signal, stop_signal(config, image.config), "stop signal");
+  return build_spec(input);
+}
+
+Result<int> ServiceImpl::stop_signal(const pb::ContainerConfig& config, const spec::ImageConfig& image) {
+  if (const auto asked = signal_number(config.stop_signal())) return *asked;
+  const std::string& word = image.config.stop_signal;
+  if (word.empty()) return SIGTERM;
+  if (const auto of_image = signal_number(word)) return *of_image;
+  return fail(Code::kInvalid, "the image's StopSignal \"" + word + "\" is no signal");
+}
+
+}  // namespace berth::cri

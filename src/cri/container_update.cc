@@ -1,0 +1,66 @@
+#include "base/failpoint.h"
+#include "cri/service_impl.h"
+#include "spec/runtime.h"
+
+namespace berth::cri {
+
+namespace {
+
+/// What the request leaves out stays as it was.
+pb::LinuxContainerResources merged(const pb::LinuxContainerResources& old, const pb::LinuxContainerResources& asked) {
+  pb::LinuxContainerResources result = old;
+  if (asked.cpu_period() != 0) result.set_cpu_period(asked.cpu_period());
+  if (asked.cpu_quota() != 0) result.set_cpu_quota(asked.cpu_quota());
+  if (asked.cpu_shares() != 0) result.set_cpu_shares(asked.cpu_shares());
+  if (asked.memory_limit_in_bytes() != 0) result.set_memory_limit_in_bytes(asked.memory_limit_in_bytes());
+  if (asked.memory_swap_limit_in_bytes() != 0) result.set_memory_swap_limit_in_bytes(asked.memory_swap_limit_in_bytes());
+  if (!asked.cpuset_cpus().empty()) result.set_cpuset_cpus(asked.cpuset_cpus());
+  if (!asked.cpuset_mems().empty()) result.set_cpuset_mems(asked.cpuset_mems());
+  if (asked.hugepage_limits_size() > 0) *result.mutable_hugepage_limits() = asked.hugepage_limits();
+  for (const auto& [file, value] : asked.unified()) (*result.mutable_unified())[file] = value;
+  return result;
+}
+
+}  // namespace
+
+Result<pb::UpdateContainerResourcesResponse> ServiceImpl::update_container_resources(
+    const Call& call, const pb::UpdateContainerResourcesRequest& request) {
+  BERTH_ASSIGN(const auto found, shown_container(request.container_id()), "UpdateContainerResources");
+  const std::string id = found->id;
+  const std::string sandbox_id = found->sandbox_id;
+  // Not joined: two updates may ask for different things, so each has a turn of its own.
+  const std::string key = "update " + id + " " + request.linux().SerializeAsString();
+  auto done = operations_.run(key, "UpdateContainerResources " + id, call,
+                              [this, id, sandbox_id, asked = request.linux()](Operation& operation) -> Result<std::string> {
+                                const auto pod = make_pod(sandbox_id);
+                                const OperationLock::Guard guard(pod->turn, operation);
+                                BERTH_TRY(update_locked(operation, id, asked), "update container " + id.substr(0, 13));
+                                return std::string();
+                              });
+  if (!done) return fail(std::move(done).error());
+  return pb::UpdateContainerResourcesResponse();
+}
+
+Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id, const pb::LinuxContainerResources& asked) {
+  const auto record = registry_->container(id);
+  if (!record) return fail(Code::kNotFound, "no container " + id);
+  if (record->phase != ContainerPhase::kCreated && record->phase != ContainerPhase::kRunning) {
+    return fail(Code::kPrecondition, "it is " + std::string(phase_name(record->phase)));
+  }
+  // Only what is asked for goes to the shim; the swap limit follows the memory limit as at creation.
+  BERTH_ASSIGN(const auto resources, build_resources(asked, host_), "resources");
+  BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
+  {
+    const Stage stage(operation, "update in the shim", id);
+    BERTH_TRY(link->update(id, spec::write_resources(resources)), "runtime");
+  }
+  BERTH_TRY(failpoint("update.recorded"), "UpdateContainerResources");
+  auto stored = registry_->update_container(id, [&asked](ContainerRecord& next) {
+    next.resources = merged(next.resources, asked);
+    return true;
+  });
+  if (!stored) return fail(std::move(stored).error());
+  return {};
+}
+
+}  // namespace berth::cri

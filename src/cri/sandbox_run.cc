@@ -1,0 +1,316 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <future>
+#include <system_error>
+
+#include "base/failpoint.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "cri/pod_files.h"
+#include "cri/service_impl.h"
+#include "cri/shim_process.h"
+#include "os/file.h"
+#include "os/netns.h"
+#include "os/pidfd.h"
+
+namespace berth::cri {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kConnectTimeout{5000};
+constexpr std::size_t kMaxName = 1024;
+constexpr std::size_t kMaxResolvConf = 64U << 10;
+constexpr int kMaxPortMappings = 4096;
+
+bool same_pod(const pb::PodSandboxMetadata& a, const pb::PodSandboxMetadata& b) {
+  return a.uid() == b.uid() && a.name() == b.name() && a.namespace_() == b.namespace_() && a.attempt() == b.attempt();
+}
+
+std::string key_of(const pb::PodSandboxMetadata& metadata) {
+  std::string key = "run";
+  for (const auto& part : {metadata.uid(), metadata.namespace_(), metadata.name(), std::to_string(metadata.attempt())}) {
+    key.push_back('\0');
+    key.append(part);
+  }
+  return key;
+}
+
+std::string protocol_word(pb::Protocol protocol) {
+  if (protocol == pb::UDP) return "udp";
+  return protocol == pb::SCTP ? "sctp" : "tcp";
+}
+
+Result<> check_ports(const pb::PodSandboxConfig& config) {
+  if (config.port_mappings_size() > kMaxPortMappings) return fail(Code::kInvalid, "port_mappings: more than 4096");
+  for (const auto& port : config.port_mappings()) {
+    if (port.container_port() < 1 || port.container_port() > 65535 || port.host_port() < 0 || port.host_port() > 65535) {
+      return fail(Code::kInvalid, "port_mappings: " + std::to_string(port.host_port()) + " to " +
+                                      std::to_string(port.container_port()) + " are no ports");
+    }
+    if (!pb::Protocol_IsValid(port.protocol())) return fail(Code::kInvalid, "port_mappings: unknown protocol");
+  }
+  return {};
+}
+
+Result<> check_namespaces(const pb::LinuxSandboxSecurityContext& security) {
+  const auto& options = security.namespace_options();
+  if (options.network() != pb::POD && options.network() != pb::NODE) {
+    return fail(Code::kInvalid, "namespace_options.network is neither POD nor NODE");
+  }
+  if (options.ipc() != pb::POD && options.ipc() != pb::NODE) {
+    return fail(Code::kInvalid, "namespace_options.ipc is neither POD nor NODE");
+  }
+  if (options.pid() == pb::TARGET) return fail(Code::kInvalid, "namespace_options.pid: a sandbox cannot have TARGET");
+  // Without the message nobody has asked for anything, and the default of its members says nothing.
+  if (security.has_namespace_options() && options.pid() == pb::POD) {
+    return fail(Code::kUnsupported, "namespace_options.pid POD (shareProcessNamespace) is not built yet");
+  }
+  if (options.has_userns_options() && options.userns_options().mode() == pb::POD) {
+    return fail(Code::kUnsupported, "namespace_options.userns_options: user namespaces are not built yet");
+  }
+  return {};
+}
+
+Result<std::string> pod_resolv_conf(const pb::PodSandboxConfig& config) {
+  if (config.has_dns_config() && (config.dns_config().servers_size() > 0 || config.dns_config().searches_size() > 0 ||
+                                  config.dns_config().options_size() > 0)) {
+    return resolv_conf(config.dns_config());
+  }
+  auto host = os::read_file("/etc/resolv.conf", kMaxResolvConf);
+  if (!host && host.error().code() == Code::kNotFound) return std::string();
+  return host;
+}
+
+}  // namespace
+
+/// A sandbox on its way: what was made so far. Goes back by itself, in `undo`, unless it is finished.
+struct ServiceImpl::Making {
+  SandboxRecord record;
+  std::string dir;
+  std::shared_ptr<Pod> pod;
+  UniqueFd netns;
+  os::Child shim;
+  Rollback undo;
+};
+
+Result<> ServiceImpl::check_sandbox(const pb::RunPodSandboxRequest& request) const {
+  const auto& config = request.config();
+  const auto& metadata = config.metadata();
+  if (metadata.name().empty() || metadata.namespace_().empty() || metadata.uid().empty()) {
+    return fail(Code::kInvalid, "metadata: name, namespace and uid are all needed");
+  }
+  if (metadata.name().size() > kMaxName || metadata.namespace_().size() > kMaxName || metadata.uid().size() > kMaxName) {
+    return fail(Code::kInvalid, "metadata: a name is longer than 1024 bytes");
+  }
+  if (!request.runtime_handler().empty() && request.runtime_handler() != options_.default_handler) {
+    return fail(Code::kNotFound, "runtime handler \"" + request.runtime_handler() + "\" is not configured; known: \"" +
+                                     options_.default_handler + "\"");
+  }
+  BERTH_TRY(check_namespaces(config.linux().security_context()), "linux.security_context");
+  BERTH_TRY(check_ports(config), "config");
+  if (config.hostname().size() > 64) return fail(Code::kInvalid, "hostname is longer than 64 bytes");
+  if (!config.log_directory().empty() && !config.log_directory().starts_with('/')) {
+    return fail(Code::kInvalid, "log_directory is not absolute");
+  }
+  BERTH_TRY(resolv_conf(config.dns_config()), "config");
+  BERTH_TRY(cgroup_parent_path(config.linux().cgroup_parent()), "linux");
+  return {};
+}
+
+Result<pb::RunPodSandboxResponse> ServiceImpl::run_pod_sandbox(const Call& call,
+                                                               const pb::RunPodSandboxRequest& request) {
+  BERTH_TRY(check_sandbox(request), "RunPodSandbox");
+  const auto& metadata = request.config().metadata();
+  const std::string title = "RunPodSandbox " + metadata.namespace_() + "/" + metadata.name();
+  auto id = operations_.run(key_of(metadata), title, call, [this, request](Operation& operation) -> Result<std::string> {
+    // Read from memory once more: the operation that this one would have joined may have ended just now.
+    for (const auto& record : registry_->sandboxes()) {
+      if (record->state != SandboxState::kReady || !same_pod(record->config.metadata(), request.config().metadata())) {
+        continue;
+      }
+      if (const auto link = link_of(record->id); link && (*link)->alive()) return record->id;
+    }
+    return make_sandbox(operation, request);
+  });
+  if (!id) return fail(std::move(id).error());
+  pb::RunPodSandboxResponse answer;
+  answer.set_pod_sandbox_id(*id);
+  return answer;
+}
+
+/// Notes the intent. Nothing of the sandbox exists before.
+Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
+  MutexLock lock(cgroup_mutex_);
+  // The part of the cgroup's path that is made for our pods: it goes when the last of them goes.
+  const auto all = registry_->sandboxes();
+  for (std::size_t end = 0; end != std::string::npos;) {
+    end = record.cgroup_parent.find('/', end + 1);
+    const std::string prefix = record.cgroup_parent.substr(0, end);
+    const bool made_by_us = std::ranges::any_of(all, [&](const SandboxPtr& other) { return other->cgroup_top == prefix; });
+    if (made_by_us || !cgroup_exists(cgroups_, prefix)) {
+      record.cgroup_top = prefix;
+      break;
+    }
+  }
+  return registry_->add(record);
+}
+
+Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request) {
+  Making making;
+  auto& record = making.record;
+  record.id = new_id();
+  record.created_at_ns = wall_now_ns();
+  record.config = request.config();
+  record.handler = request.runtime_handler();
+  record.host_network = request.config().linux().security_context().namespace_options().network() == pb::NODE;
+  record.network_held = !record.host_network;
+  const auto& parent = request.config().linux().cgroup_parent();
+  BERTH_ASSIGN(record.cgroup_parent,
+               cgroup_parent_path(parent.empty() ? options_.cgroup_parent + "/" + record.id : parent), "sandbox");
+  making.dir = dir_of(record.id);
+  BERTH_TRY(record_sandbox(record), "note the intent");
+  making.undo.add("record of sandbox " + record.id, [this, id = record.id] { return registry_->erase_sandbox(id); });
+  BERTH_TRY(failpoint("run.recorded"), "RunPodSandbox");
+
+  making.undo.add("folder of sandbox " + record.id, [dir = making.dir] { return os::remove_tree(dir); });
+  auto made = make_pod_side(operation, making);
+  if (!made) return fail(std::move(made).error());
+  BERTH_TRY(finish_sandbox(operation, making), "finish the sandbox");
+  return record.id;
+}
+
+/// Network and shim at the same time: the sandbox takes as long as the slower of the two.
+Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
+  auto& record = making.record;
+  std::promise<Result<int>> netns_made;
+  auto netns_ready = netns_made.get_future();
+  Result<network::Attachment> attached;
+  const auto network_side = [&] {
+    std::optional<Stage> stage;
+    stage.emplace(operation, "make the network namespace");
+    auto netns = os::create_netns();
+    if (!netns) {
+      attached = fail(netns.error());
+      return netns_made.set_value(fail(std::move(netns).error().in("network namespace")));
+    }
+    making.netns = std::move(*netns);
+    netns_made.set_value(making.netns.get());
+    stage.reset();
+    stage.emplace(operation, "network attach", record.id);
+    attached = options_.network->add(pod_network(record, making.netns.get()), {});
+  };
+  const auto shim_side = [&]() -> Result<> {
+    {
+      const Stage stage(operation, "write the pod's folder", making.dir);
+      BERTH_TRY(write_pod_files(record, making.dir), "pod folder");
+    }
+    ShimStart start{.shim_path = options_.shim_path, .pod_dir = making.dir, .sandbox_id = record.id};
+    if (!record.host_network) {
+      BERTH_ASSIGN(start.netns_fd, netns_ready.get(), "sandbox");
+    }
+    const Stage stage(operation, "start the shim", options_.shim_path);
+    BERTH_TRY(failpoint("run.shim"), "sandbox");
+    BERTH_ASSIGN(making.shim, start_shim(start), "shim");
+    return {};
+  };
+  std::thread network_thread;
+  if (!record.host_network) {
+    try {
+      network_thread = std::thread(network_side);
+    } catch (const std::system_error& error) {
+      return fail(Code::kExhausted, std::string("no thread for the network: ") + error.what());
+    }
+  }
+  auto shim = shim_side();
+  if (network_thread.joinable()) network_thread.join();
+  if (!record.host_network && attached) {
+    record.network = *attached;
+    making.undo.add("network of sandbox " + record.id, [this, &making] {
+      return options_.network->remove(pod_network(making.record, making.netns.get()));
+    });
+  }
+  if (shim) {
+    making.undo.add("shim of sandbox " + record.id, [&making]() -> Result<> {
+      if (making.pod) making.pod->expect_end();
+      return end_process(making.shim.pidfd.get(), milliseconds(5000));
+    });
+  }
+  if (!record.host_network && !attached) return fail(std::move(attached).error().in("network attach"));
+  return shim;
+}
+
+network::PodNetwork ServiceImpl::pod_network(const SandboxRecord& record, int netns_fd) {
+  const auto& metadata = record.config.metadata();
+  network::PodNetwork pod;
+  pod.sandbox_id = record.id;
+  pod.pod_name = metadata.name();
+  pod.pod_namespace = metadata.namespace_();
+  pod.pod_uid = metadata.uid();
+  pod.netns_fd = netns_fd;
+  // Good while the call lasts, whatever becomes of the shim.
+  if (netns_fd >= 0) pod.netns_path = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(netns_fd);
+  for (const auto& port : record.config.port_mappings()) {
+    pod.ports.push_back({protocol_word(port.protocol()), static_cast<std::uint16_t>(port.container_port()),
+                         static_cast<std::uint16_t>(port.host_port()), port.host_ip()});
+  }
+  pod.annotations = {record.config.annotations().begin(), record.config.annotations().end()};
+  return pod;
+}
+
+Result<> ServiceImpl::write_pod_files(const SandboxRecord& record, const std::string& dir) {
+  BERTH_ASSIGN(const auto resolv, pod_resolv_conf(record.config), "resolv.conf");
+  BERTH_TRY(os::make_dirs(dir, 0711), "pod");
+  BERTH_TRY(os::make_dirs(dir + "/shm", 0711), "pod");
+  BERTH_TRY(os::make_dirs(dir + "/containers", 0711), "pod");
+  const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
+  // The folder is new and nobody reads it before it is whole, so plain writes do.
+  BERTH_TRY(write_new_file(dir + "/sandbox.json", sandbox_json(record, options_.log_max_line_bytes)), "pod");
+  BERTH_TRY(write_new_file(dir + "/resolv.conf", resolv), "pod");
+  BERTH_TRY(write_new_file(dir + "/hostname", hostname + "\n"), "pod");
+  return {};
+}
+
+Result<> ServiceImpl::write_new_file(const std::string& path, std::string_view text) {
+  BERTH_ASSIGN(const auto file, os::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644), "write");
+  BERTH_TRY(os::write_all(file.get(), text), "write " + path);
+  return {};
+}
+
+Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
+  auto& record = making.record;
+  std::shared_ptr<ShimLink> link;
+  {
+    const Stage stage(operation, "connect to the shim", record.id);
+    BERTH_ASSIGN(link, ShimLink::connect(*reactor_, shim_socket(making.dir), kConnectTimeout), "shim");
+  }
+  const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
+  if (record.host_network) {
+    auto hosts = os::read_file("/etc/hosts", kMaxResolvConf);
+    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts ? *hosts : hosts_file(hostname, {})), "pod");
+  } else {
+    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts_file(hostname, record.network.ips)), "pod");
+  }
+  BERTH_TRY(failpoint("run.finish"), "sandbox");
+  record.shim_pid = making.shim.pid;
+  if (auto started = os::process_start_time(record.shim_pid)) record.shim_start = *started;
+  making.pod = make_pod(record.id);
+  making.pod->attach(link, std::move(making.shim.pidfd), record.shim_pid);
+  record.state = SandboxState::kReady;
+  if (auto stored = registry_->add(record); !stored) {
+    making.pod->expect_end();
+    making.shim.pidfd = making.pod->pidfd();
+    making.pod->detach();
+    drop_pod(record.id);
+    return fail(std::move(stored).error());
+  }
+  making.undo.commit();
+  follow_events(making.pod, link, 0);
+  return {};
+}
+
+}  // namespace berth::cri

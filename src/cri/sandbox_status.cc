@@ -1,0 +1,95 @@
+#include <algorithm>
+
+#include "cri/container_view.h"
+#include "cri/service_impl.h"
+#include "spec/json_text.h"
+
+namespace berth::cri {
+
+namespace {
+
+bool has_labels(const google::protobuf::Map<std::string, std::string>& labels,
+                const google::protobuf::Map<std::string, std::string>& wanted) {
+  return std::ranges::all_of(wanted, [&](const auto& entry) {
+    const auto found = labels.find(entry.first);
+    return found != labels.end() && found->second == entry.second;
+  });
+}
+
+bool matches(const SandboxRecord& record, const pb::PodSandboxFilter& filter) {
+  if (!filter.id().empty() && !record.id.starts_with(filter.id())) return false;
+  if (filter.has_state() && filter.state().state() != cri_state(record)) return false;
+  return has_labels(record.config.labels(), filter.label_selector());
+}
+
+pb::PodSandboxStatus status_of(const SandboxRecord& record) {
+  pb::PodSandboxStatus status;
+  status.set_id(record.id);
+  *status.mutable_metadata() = record.config.metadata();
+  status.set_state(cri_state(record));
+  status.set_created_at(record.created_at_ns);
+  if (!record.host_network) {
+    auto* network = status.mutable_network();
+    const bool up = record.state == SandboxState::kReady;
+    for (std::size_t i = 0; up && i < record.network.ips.size(); ++i) {
+      if (i == 0) {
+        network->set_ip(record.network.ips[i]);
+      } else {
+        network->add_additional_ips()->set_ip(record.network.ips[i]);
+      }
+    }
+  }
+  auto* options = status.mutable_linux()->mutable_namespaces()->mutable_options();
+  const auto& security = record.config.linux().security_context();
+  *options = security.namespace_options();
+  if (!security.has_namespace_options()) options->set_pid(pb::CONTAINER);
+  *status.mutable_labels() = record.config.labels();
+  *status.mutable_annotations() = record.config.annotations();
+  status.set_runtime_handler(record.handler);
+  return status;
+}
+
+std::string info_json(const SandboxRecord& record) {
+  spec::JsonWriter json;
+  json.begin_object();
+  json.key("state").string(state_name(record.state)).key("pid").number(record.shim_pid);
+  json.key("message").string(record.message).key("cgroupParent").string(record.cgroup_parent);
+  json.key("network").string(record.network.network).key("gateway").string(record.network.gateway);
+  json.key("mac").string(record.network.mac).key("networkHeld").boolean(record.network_held);
+  json.end_object();
+  return json.take();
+}
+
+}  // namespace
+
+Result<pb::PodSandboxStatusResponse> ServiceImpl::pod_sandbox_status(const Call& /*call*/,
+                                                                     const pb::PodSandboxStatusRequest& request) {
+  BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PodSandboxStatus");
+  pb::PodSandboxStatusResponse answer;
+  *answer.mutable_status() = status_of(*record);
+  for (const auto& container : registry_->containers_of(record->id)) {
+    if (visible(*container)) *answer.add_containers_statuses() = container_status_of(*container);
+  }
+  answer.set_timestamp(wall_now_ns());
+  if (request.verbose()) (*answer.mutable_info())["berth"] = info_json(*record);
+  return answer;
+}
+
+Result<pb::ListPodSandboxResponse> ServiceImpl::list_pod_sandbox(const Call& /*call*/,
+                                                                 const pb::ListPodSandboxRequest& request) {
+  pb::ListPodSandboxResponse answer;
+  for (const auto& record : registry_->sandboxes()) {
+    if (!visible(*record) || !matches(*record, request.filter())) continue;
+    auto* item = answer.add_items();
+    item->set_id(record->id);
+    *item->mutable_metadata() = record->config.metadata();
+    item->set_state(cri_state(*record));
+    item->set_created_at(record->created_at_ns);
+    *item->mutable_labels() = record->config.labels();
+    *item->mutable_annotations() = record->config.annotations();
+    item->set_runtime_handler(record->handler);
+  }
+  return answer;
+}
+
+}  // namespace berth::cri

@@ -1,0 +1,204 @@
+#include <fcntl.h>
+
+#include <algorithm>
+#include <csignal>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "cri/service_impl.h"
+#include "cri/shim_process.h"
+#include "os/file.h"
+#include "os/pidfd.h"
+
+namespace berth::cri {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kShimEnd{5000};
+
+/// The network namespace of the pod through its shim, or nothing when the shim is gone.
+UniqueFd open_netns(const SandboxRecord& record, const Pod* pod) {
+  if (record.host_network || pod == nullptr) return {};
+  const auto pidfd = pod->pidfd();
+  const pid_t pid = pod->shim_pid();
+  if (!pidfd || pid <= 0) return {};
+  auto netns = os::open_file("/proc/" + std::to_string(pid) + "/ns/net", O_RDONLY);
+  // Only if the process was still the shim after the open was it the shim's namespace.
+  const auto alive = os::pidfd_signal(pidfd.get(), 0);
+  if (!netns || !alive) return {};
+  return std::move(*netns);
+}
+
+/// The first of two failures, with a word of the second.
+Result<> both(Result<> first, Result<> second) {
+  if (first) return second;
+  if (second) return first;
+  return fail(first.error().code(), first.error().text() + "; and " + second.error().text(), first.error().errno_value());
+}
+
+}  // namespace
+
+Result<pb::StopPodSandboxResponse> ServiceImpl::stop_pod_sandbox(const Call& call,
+                                                                 const pb::StopPodSandboxRequest& request) {
+  auto found = shown_sandbox(request.pod_sandbox_id());
+  if (!found && found.error().code() == Code::kNotFound) return pb::StopPodSandboxResponse();
+  if (!found) return fail(std::move(found).error().in("StopPodSandbox"));
+  const std::string id = (*found)->id;
+  auto done = operations_.run("stop-sandbox " + id, "StopPodSandbox " + id, call,
+                              [this, id](Operation& operation) -> Result<std::string> {
+                                const auto pod = make_pod(id);
+                                const OperationLock::Guard guard(pod->turn, operation);
+                                BERTH_TRY(stop_sandbox(operation, id), "stop sandbox " + id.substr(0, 13));
+                                return std::string();
+                              });
+  if (!done) return fail(std::move(done).error());
+  return pb::StopPodSandboxResponse();
+}
+
+/// Takes down everything that runs; what cannot be taken down does not keep the rest from it. The pod's lock is held.
+Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) {
+  const auto before = registry_->sandbox(id);
+  if (!before) return {};
+  if (before->state == SandboxState::kStopped && !before->network_held) return {};
+  auto changed = registry_->update_sandbox(id, [](SandboxRecord& record) {
+    if (record.state != SandboxState::kReady) return false;
+    record.state = SandboxState::kStopping;
+    return true;
+  });
+  if (!changed) return fail(std::move(changed).error());
+  const SandboxRecord& record = **changed;
+  BERTH_TRY(failpoint("stop.recorded"), "StopPodSandbox");
+  const auto pod = find_pod(id);
+  const UniqueFd netns = open_netns(record, pod.get());
+  auto containers = stop_all_containers(operation, record, pod.get());
+
+  // The namespace is held by us now, so network and shim need not wait for each other.
+  Result<> network;
+  std::optional<std::thread> network_thread;
+  if (record.network_held) {
+    const auto release = [&] { network = release_network(operation, record, netns.get()); };
+    try {
+      network_thread.emplace(release);
+    } catch (const std::system_error&) {
+      release();
+    }
+  }
+  Result<> shim;
+  if (pod) shim = end_shim(operation, record, *pod);
+  if (network_thread) network_thread->join();
+  BERTH_TRY(both(std::move(containers), std::move(shim)), "pod");
+  auto cgroups = release_cgroups(record);
+  if (!cgroups) log_warn("a pod's cgroup stays", {{"sandbox", id}, {"err", cgroups.error().text()}});
+  BERTH_TRY(failpoint("stop.finish"), "StopPodSandbox");
+  auto stored = registry_->update_sandbox(id, [&](SandboxRecord& next) {
+    if (next.state != SandboxState::kRemoving) next.state = SandboxState::kStopped;
+    next.network_held = next.network_held && !network;
+    next.shim_pid = 0;
+    return true;
+  });
+  if (!stored) return fail(std::move(stored).error());
+  return network;
+}
+
+Result<> ServiceImpl::stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod) {
+  const auto containers = registry_->containers_of(record.id);
+  const auto link = pod == nullptr ? Result<std::shared_ptr<ShimLink>>(fail(Code::kUnavailable, "no shim")) : pod->link();
+  if (!link) return {};
+  // All are told first, then each is waited for.
+  for (const auto& container : containers) {
+    if (container->phase == ContainerPhase::kExited) continue;
+    auto sent = (*link)->kill(container->id, SIGKILL, true);
+    ignore(sent, "kill_container() below says what is wrong");
+  }
+  Result<> first;
+  for (const auto& container : containers) {
+    if (container->phase == ContainerPhase::kCreating) continue;
+    auto killed = kill_container(operation, *container);
+    if (!killed && first) first = std::move(killed);
+    auto removed = (*link)->remove(container->id);
+    ignore(removed, "what the shim still holds goes with it");
+  }
+  // A container that cannot be killed through its shim is killed with it.
+  if (!first) log_warn("containers are ended with their shim", {{"sandbox", record.id}, {"err", first.error().text()}});
+  return {};
+}
+
+Result<> ServiceImpl::release_network(Operation& operation, const SandboxRecord& record, int netns_fd) {
+  const Stage stage(operation, "network detach", record.id);
+  auto removed = options_.network->remove(pod_network(record, netns_fd));
+  MutexLock lock(network_mutex_);
+  if (removed) {
+    network_failed_.erase(record.id);
+    return {};
+  }
+  log_warn("a pod's network is not given back yet, it is tried again", {{"sandbox", record.id}, {"err", removed.error().text()}});
+  // The first failure is told, so that the kubelet's event names the cause; afterwards the pod may go, and what is left is
+  // noted by the network and tried again in the background.
+  const bool told = !network_failed_.insert(record.id).second;
+  if (told) return {};
+  return fail(std::move(removed).error().in("network detach"));
+}
+
+Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record, Pod& pod) {
+  const auto pidfd = pod.pidfd();
+  if (!pidfd) return {};
+  const Stage stage(operation, "end the shim", record.id);
+  pod.expect_end();
+  const auto link = pod.link();
+  auto asked = link ? (*link)->shutdown(true) : Result<>(fail(Code::kUnavailable, "no connection"));
+  const auto ended = os::wait_readable(pidfd.get(), asked ? kShimEnd : milliseconds(0));
+  const bool clean = ended && *ended && asked;
+  if (!ended || !*ended) BERTH_TRY(end_process(pidfd.get(), kShimEnd), "end the shim of pod " + record.id.substr(0, 13));
+  auto reaped = os::reap(pidfd.get());
+  ignore(reaped, "a shim of an earlier daemon is not our child");
+  pod.detach();
+  containers_died(record.id, "Error", clean ? "ended with its pod" : "ended with the pod's shim, which had to be killed", 137);
+  if (!clean) BERTH_TRY(clean_after_shim(options_.shim_path, dir_of(record.id), record.id), "pod");
+  return {};
+}
+
+Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
+  if (record.cgroup_top.empty()) return {};
+  MutexLock lock(cgroup_mutex_);
+  const auto all = registry_->sandboxes();
+  // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.
+  for (std::string path = record.cgroup_parent; path.size() >= record.cgroup_top.size() && path.size() > 1;
+       path.resize(path.rfind('/'))) {
+    const bool shared = std::ranges::any_of(all, [&](const SandboxPtr& other) {
+      const bool gone = other->state == SandboxState::kStopped || other->state == SandboxState::kRemoving;
+      return other->id != record.id && !gone &&
+             (other->cgroup_parent == path || other->cgroup_parent.starts_with(path + "/"));
+    });
+    if (shared) return {};
+    BERTH_TRY(remove_cgroups(cgroups_, path), "pod");
+  }
+  return {};
+}
+
+/// Tries again what could not be given back: from the stats thread, once a minute.
+void ServiceImpl::retry_networks() {
+  for (const auto& id : options_.network->holders()) {
+    const auto record = registry_->sandbox(id);
+    if (record && record->state != SandboxState::kStopped) continue;
+    network::PodNetwork unknown;
+    unknown.sandbox_id = id;
+    auto removed = options_.network->remove(record ? pod_network(*record, -1) : unknown);
+    if (!removed) {
+      log_debug("a network is still not given back", {{"sandbox", id}, {"err", removed.error().text()}});
+      continue;
+    }
+    MutexLock lock(network_mutex_);
+    network_failed_.erase(id);
+    if (record) {
+      auto stored = registry_->update_sandbox(id, [](SandboxRecord& next) { return std::exchange(next.network_held, false); });
+      ignore(stored, "the next stop or start tries once more, which is harmless");
+    }
+  }
+}
+
+}  // namespace berth::cri

@@ -1,0 +1,105 @@
+#include "cri/service.h"
+
+#include "base/log.h"
+#include "cri/pod_files.h"
+#include "cri/service_impl.h"
+#include "image/store.h"
+#include "network/network.h"
+#include "os/file.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr const char* kCgroupRoot = "/sys/fs/cgroup";
+
+}  // namespace
+
+Result<std::unique_ptr<Service>> Service::open(ServiceOptions options) {
+  if (options.images == nullptr || options.network == nullptr) return fail(Code::kInternal, "service without its parts");
+  auto service = std::make_unique<ServiceImpl>(std::move(options));
+  BERTH_TRY(service->start(), "state");
+  return service;
+}
+
+Result<> ServiceImpl::start() {
+  BERTH_TRY(os::make_dirs(options_.root_dir, 0711), "root folder");
+  BERTH_TRY(os::make_dirs(options_.state_dir + "/pods", 0711), "state folder");
+  BERTH_ASSIGN(cgroups_, os::find_cgroups(kCgroupRoot), "cgroups");
+  BERTH_ASSIGN(host_, probe_host(cgroups_), "look at the machine");
+  std::string rescued;
+  BERTH_ASSIGN(db_, StateDb::open(options_.root_dir + "/state.db", &rescued), "open");
+  if (!rescued.empty()) log_error("the state database was damaged and is begun anew", {{"kept", rescued}});
+  registry_ = std::make_unique<Registry>(*db_);
+  BERTH_ASSIGN(reactor_, ttrpc::Reactor::create(), "shim connections");
+  BERTH_TRY(recover(), "take over what runs");
+  stats_thread_ = std::thread([this] { stats_loop(); });
+  return {};
+}
+
+ServiceImpl::~ServiceImpl() {
+  ending_ = true;
+  {
+    MutexLock lock(stats_mutex_);
+    closing_ = true;
+    stats_wake_.notify_all();
+  }
+  if (stats_thread_.joinable()) stats_thread_.join();
+  // Pods outlive us: only the connections end. What waits for a shim's answer is told so and comes to its end.
+  std::map<std::string, std::shared_ptr<Pod>, std::less<>> pods;
+  {
+    MutexLock lock(pods_mutex_);
+    pods = pods_;
+  }
+  for (const auto& [id, pod] : pods) {
+    pod->expect_end();
+    if (auto link = pod->link()) (*link)->close();
+  }
+  if (reactor_) reactor_->drain();
+  workers_.close();
+  if (reactor_) reactor_->drain();
+}
+
+std::shared_ptr<Pod> ServiceImpl::find_pod(std::string_view id) const {
+  MutexLock lock(pods_mutex_);
+  const auto found = pods_.find(id);
+  return found == pods_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Pod> ServiceImpl::make_pod(const std::string& id) {
+  MutexLock lock(pods_mutex_);
+  auto& pod = pods_[id];
+  if (!pod) pod = std::make_shared<Pod>(id);
+  return pod;
+}
+
+void ServiceImpl::drop_pod(const std::string& id) {
+  MutexLock lock(pods_mutex_);
+  pods_.erase(id);
+}
+
+Result<std::shared_ptr<ShimLink>> ServiceImpl::link_of(const std::string& sandbox_id) const {
+  const auto pod = find_pod(sandbox_id);
+  if (!pod) return fail(Code::kUnavailable, "the shim of pod " + sandbox_id + " is not running");
+  return pod->link();
+}
+
+Result<SandboxPtr> ServiceImpl::shown_sandbox(std::string_view id) const {
+  auto record = registry_->find_sandbox(id);
+  if (record && !visible(**record)) return fail(Code::kNotFound, "no sandbox " + std::string(id));
+  return record;
+}
+
+Result<ContainerPtr> ServiceImpl::shown_container(std::string_view id) const {
+  auto record = registry_->find_container(id);
+  if (record && !visible(**record)) return fail(Code::kNotFound, "no container " + std::string(id));
+  return record;
+}
+
+std::string ServiceImpl::dir_of(const std::string& sandbox_id) const { return pod_dir(options_.state_dir, sandbox_id); }
+
+std::string ServiceImpl::dir_of(const ContainerRecord& record) const {
+  return container_dir(options_.state_dir, record.sandbox_id, record.id);
+}
+
+}  // namespace berth::cri

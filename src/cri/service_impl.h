@@ -1,0 +1,189 @@
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "base/rollback.h"
+#include "base/thread_annotations.h"
+#include "cri/host_facts.h"
+#include "cri/operation.h"
+#include "cri/pod.h"
+#include "cri/registry.h"
+#include "cri/service.h"
+#include "cri/spec_builder.h"
+#include "cri/stats_cache.h"
+#include "cri/workers.h"
+#include "network/network.h"
+#include "ttrpc/reactor.h"
+
+namespace berth::cri {
+
+/// The service: one file per RPC or pair of them (sandbox_run.cc, container_create.cc, ...), recovery.cc and pod_events.cc.
+///
+/// Order of locks: a pod's OperationLock, then registry and database, then everything small. The reactor's thread takes small
+/// ones only.
+class ServiceImpl final : public Service {
+ public:
+  explicit ServiceImpl(ServiceOptions options) : options_(std::move(options)) {}
+  ~ServiceImpl() override;
+  ServiceImpl(const ServiceImpl&) = delete;
+  ServiceImpl& operator=(const ServiceImpl&) = delete;
+  ServiceImpl(ServiceImpl&&) = delete;
+  ServiceImpl& operator=(ServiceImpl&&) = delete;
+
+  /// Once, before anything else.
+  Result<> start();
+
+  Result<pb::VersionResponse> version(const Call&, const pb::VersionRequest&) override;
+  Result<pb::StatusResponse> status(const Call&, const pb::StatusRequest&) override;
+  Result<pb::RuntimeConfigResponse> runtime_config(const Call&, const pb::RuntimeConfigRequest&) override;
+  Result<pb::UpdateRuntimeConfigResponse> update_runtime_config(const Call&,
+                                                                const pb::UpdateRuntimeConfigRequest&) override;
+  Result<pb::RunPodSandboxResponse> run_pod_sandbox(const Call&, const pb::RunPodSandboxRequest&) override;
+  Result<pb::StopPodSandboxResponse> stop_pod_sandbox(const Call&, const pb::StopPodSandboxRequest&) override;
+  Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) override;
+  Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) override;
+  Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) override;
+  Result<pb::CreateContainerResponse> create_container(const Call&, const pb::CreateContainerRequest&) override;
+  Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) override;
+  Result<pb::StopContainerResponse> stop_container(const Call&, const pb::StopContainerRequest&) override;
+  Result<pb::RemoveContainerResponse> remove_container(const Call&, const pb::RemoveContainerRequest&) override;
+  Result<pb::ListContainersResponse> list_containers(const Call&, const pb::ListContainersRequest&) override;
+  Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) override;
+  Result<pb::UpdateContainerResourcesResponse> update_container_resources(
+      const Call&, const pb::UpdateContainerResourcesRequest&) override;
+  Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&, const pb::ReopenContainerLogRequest&) override;
+  Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) override;
+  Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
+  Result<pb::ListContainerStatsResponse> list_container_stats(const Call&, const pb::ListContainerStatsRequest&) override;
+  Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
+  Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) override;
+  Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;
+  Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) override;
+  Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
+
+ private:
+  struct Making;  // a sandbox that is being made (sandbox_run.cc)
+
+  // ---- service.cc ----
+  [[nodiscard]] std::shared_ptr<Pod> find_pod(std::string_view id) const BERTH_EXCLUDES(pods_mutex_);
+  std::shared_ptr<Pod> make_pod(const std::string& id) BERTH_EXCLUDES(pods_mutex_);
+  void drop_pod(const std::string& id) BERTH_EXCLUDES(pods_mutex_);
+  /// kUnavailable when the sandbox's shim is not there.
+  [[nodiscard]] Result<std::shared_ptr<ShimLink>> link_of(const std::string& sandbox_id) const;
+  /// A visible sandbox or container; kNotFound, kInvalid as Registry::find_*.
+  [[nodiscard]] Result<SandboxPtr> shown_sandbox(std::string_view id) const;
+  [[nodiscard]] Result<ContainerPtr> shown_container(std::string_view id) const;
+  [[nodiscard]] std::string dir_of(const std::string& sandbox_id) const;
+  [[nodiscard]] std::string dir_of(const ContainerRecord& record) const;
+
+  [[nodiscard]] bool ending() const { return ending_.load(); }
+
+  // ---- sandbox_run.cc ----
+  Result<> check_sandbox(const pb::RunPodSandboxRequest& request) const;
+  Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request);
+  Result<> record_sandbox(SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
+  static network::PodNetwork pod_network(const SandboxRecord& record, int netns_fd);
+  static Result<> write_new_file(const std::string& path, std::string_view text);
+  Result<> make_pod_side(Operation& operation, Making& making);
+  Result<> write_pod_files(const SandboxRecord& record, const std::string& dir);
+  Result<> finish_sandbox(Operation& operation, Making& making);
+
+  // ---- sandbox_stop.cc ----
+  Result<> stop_sandbox(Operation& operation, const std::string& id);
+  Result<> stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod);
+  Result<> release_network(Operation& operation, const SandboxRecord& record, int netns_fd);
+  Result<> end_shim(Operation& operation, const SandboxRecord& record, Pod& pod);
+  Result<> release_cgroups(const SandboxRecord& record);
+  void retry_networks();
+
+  // ---- sandbox_remove.cc, container_remove.cc ----
+  Result<> remove_sandbox(Operation& operation, const std::string& id);
+  /// The pod's lock is held. `forced`: kill it if it runs.
+  Result<> remove_container_locked(Operation& operation, const std::string& id);
+
+  // ---- container_create.cc ----
+  Result<std::string> make_container(Operation& operation, const pb::CreateContainerRequest& request,
+                                     const std::string& sandbox_id);
+  Result<> fill_container(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record, Rollback& undo);
+  Result<SpecOutput> container_spec(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
+                                    const image::ImageInfo& image);
+  Result<ShimStdio> make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record);
+  static Result<int> stop_signal(const pb::ContainerConfig& config, const spec::ImageConfig& image);
+
+  // ---- container_stop.cc ----
+  /// Kills everything in it and waits until the end is recorded. Success when nothing runs.
+  Result<> kill_container(Operation& operation, const ContainerRecord& record);
+  Result<> stop_gently(Operation& operation, const ContainerRecord& record, std::int64_t grace_s);
+  /// Waits until nothing of the container runs and that is recorded. False at the deadline or when the daemon ends.
+  bool wait_until_over(const std::string& id, SteadyTime deadline);
+
+  // ---- container_start.cc ----
+  Result<> start_locked(Operation& operation, const std::string& id);
+  Result<> start_failed(ShimLink& link, const std::string& id, Error error);
+
+  // ---- container_update.cc ----
+  Result<> update_locked(Operation& operation, const std::string& id, const pb::LinuxContainerResources& asked);
+
+  // ---- pod_events.cc ----
+  /// Takes over what the shim knows of a container. Answers the record in force.
+  Result<ContainerPtr> take_over(const ::berth::shim::v1::ContainerInfo& info);
+  void follow_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link, std::uint64_t seq);
+  void handle_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link,
+                     const ::berth::shim::v1::WaitEventResponse& events);
+  void handle_lost_shim(const std::shared_ptr<Pod>& pod, const Error& error);
+  void shim_has_died(Pod& pod, const std::string& how);
+  void containers_died(const std::string& sandbox_id, const std::string& reason, const std::string& message,
+                       std::int32_t exit_code);
+
+  // ---- recovery.cc ----
+  Result<> recover();
+  void recover_sandbox(const SandboxPtr& record, bool rebooted);
+  Result<> adopt(const SandboxRecord& record);
+  Result<> undo_sandbox(const SandboxRecord& record);
+  void undo_container(const ContainerRecord& record);
+  void finish_half_done();
+  void remove_unowned();
+
+  // ---- stats_collect.cc ----
+  void collect_stats();
+  void sample_now(const ContainerRecord& record);
+  void measure_disks();
+  void stats_loop();
+
+  const ServiceOptions options_;
+  os::CgroupLayout cgroups_;
+  HostFacts host_;
+  std::unique_ptr<StateDb> db_;
+  std::unique_ptr<Registry> registry_;
+  std::unique_ptr<ttrpc::Reactor> reactor_;
+  Workers workers_;
+  Operations operations_{workers_};
+  StatsCache stats_;
+
+  mutable Mutex pods_mutex_;
+  std::map<std::string, std::shared_ptr<Pod>, std::less<>> pods_ BERTH_GUARDED_BY(pods_mutex_);
+
+  // Between looking whether a cgroup is somebody else's and acting on it.
+  Mutex cgroup_mutex_;
+  // Sandboxes whose network could not be given back when it was last tried.
+  Mutex network_mutex_;
+  std::set<std::string, std::less<>> network_failed_ BERTH_GUARDED_BY(network_mutex_);
+  // Stop signals that were sent, so that a second StopContainer does not send another.
+  Mutex stop_mutex_;
+  std::set<std::string, std::less<>> stop_sent_ BERTH_GUARDED_BY(stop_mutex_);
+
+  std::thread stats_thread_;
+  Mutex stats_mutex_;
+  std::condition_variable_any stats_wake_;
+  bool closing_ BERTH_GUARDED_BY(stats_mutex_) = false;
+  std::atomic<bool> measuring_{false};
+  std::atomic<bool> ending_{false};  // long waits of operations end
+};
+
+}  // namespace berth::cri

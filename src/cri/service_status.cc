@@ -1,0 +1,76 @@
+#include "base/log.h"
+#include "cri/service_impl.h"
+#include "network/network.h"
+#include "spec/json_text.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::size_t kMaxPodCidr = 256;
+
+void add_condition(pb::RuntimeStatus& status, const char* type, bool value, const std::string& reason,
+                   const std::string& message) {
+  auto* condition = status.add_conditions();
+  condition->set_type(type);
+  condition->set_status(value);
+  condition->set_reason(reason);
+  condition->set_message(message);
+}
+
+void add_handler(pb::StatusResponse& answer, const std::string& name) {
+  auto* handler = answer.add_runtime_handlers();
+  handler->set_name(name);
+  handler->mutable_features()->set_recursive_read_only_mounts(true);
+}
+
+}  // namespace
+
+Result<pb::VersionResponse> ServiceImpl::version(const Call& /*call*/, const pb::VersionRequest& /*request*/) {
+  pb::VersionResponse answer;
+  answer.set_version("0.1.0");
+  answer.set_runtime_name("berth");
+  answer.set_runtime_version(BERTH_VERSION);
+  answer.set_runtime_api_version("v1");
+  return answer;
+}
+
+Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::StatusRequest& request) {
+  pb::StatusResponse answer;
+  const auto network = options_.network->status();
+  add_condition(*answer.mutable_status(), "RuntimeReady", true, "", "");
+  add_condition(*answer.mutable_status(), "NetworkReady", network.ready, network.reason, network.message);
+  add_handler(answer, "");
+  add_handler(answer, options_.default_handler);
+  answer.mutable_features()->set_supplemental_groups_policy(true);
+  answer.mutable_features()->set_mount_options(true);
+  if (!request.verbose()) return answer;
+  spec::JsonWriter json;
+  json.begin_object();
+  json.key("root").string(options_.root_dir).key("state").string(options_.state_dir);
+  json.key("shim").string(options_.shim_path).key("network").string(network.network);
+  json.key("builtinNetwork").boolean(network.builtin).key("cgroupV2").boolean(host_.cgroup_v2);
+  json.key("sandboxes").unsigned_number(registry_->sandboxes().size());
+  json.key("containers").unsigned_number(registry_->containers().size());
+  json.end_object();
+  (*answer.mutable_info())["berth"] = json.take();
+  return answer;
+}
+
+Result<pb::RuntimeConfigResponse> ServiceImpl::runtime_config(const Call& /*call*/,
+                                                              const pb::RuntimeConfigRequest& /*request*/) {
+  pb::RuntimeConfigResponse answer;
+  answer.mutable_linux()->set_cgroup_driver(pb::CGROUPFS);
+  return answer;
+}
+
+Result<pb::UpdateRuntimeConfigResponse> ServiceImpl::update_runtime_config(
+    const Call& /*call*/, const pb::UpdateRuntimeConfigRequest& request) {
+  const auto& cidr = request.runtime_config().network_config().pod_cidr();
+  if (cidr.size() > kMaxPodCidr) return fail(Code::kInvalid, "pod_cidr is longer than 256 bytes");
+  // Berth takes its addresses from its own configuration or from a CNI plugin, so this is news only.
+  if (!cidr.empty()) log_info("the kubelet tells the pod CIDR", {{"pod_cidr", cidr}});
+  return pb::UpdateRuntimeConfigResponse();
+}
+
+}  // namespace berth::cri

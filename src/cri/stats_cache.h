@@ -1,0 +1,42 @@
+#pragma once
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/thread_annotations.h"
+#include "berth/shim/v1/shim.pb.h"
+#include "cri/records.h"
+#include "image/store.h"
+
+namespace berth::cri {
+
+/// The newest usage figures of each container, for the read path. Thread-safe; no lock is held over anything slow.
+class StatsCache final {
+ public:
+  void put(const std::string& id, const ::berth::shim::v1::ContainerStatsResponse& sample) BERTH_EXCLUDES(mutex_);
+  void put_disk(const std::string& id, const image::FsUsage& usage) BERTH_EXCLUDES(mutex_);
+  void erase(const std::string& id) BERTH_EXCLUDES(mutex_);
+
+  [[nodiscard]] bool sampled(const std::string& id) const BERTH_EXCLUDES(mutex_);
+  /// When the writable layer was measured, 0: never.
+  [[nodiscard]] std::int64_t disk_time(const std::string& id) const BERTH_EXCLUDES(mutex_);
+  /// What is known, as the CRI has it: attributes always, figures as far as there are any. `disk_root`: names the file system
+  /// of writable layers.
+  [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const
+      BERTH_EXCLUDES(mutex_);
+
+ private:
+  struct Entry {
+    std::optional<::berth::shim::v1::ContainerStatsResponse> newest;
+    std::int64_t base_time_ns = 0;  ///< an earlier sample, far enough back to make a rate of
+    std::uint64_t base_cpu_ns = 0;
+    std::uint64_t nano_cores = 0;
+    bool rate_known = false;
+    std::optional<image::FsUsage> disk;
+  };
+  mutable Mutex mutex_;
+  std::map<std::string, Entry, std::less<>> entries_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::cri

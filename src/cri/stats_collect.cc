@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <chrono>
+
+#include "base/log.h"
+#include "cri/service_impl.h"
+#include "image/store.h"
+
+namespace berth::cri {
+
+namespace {
+
+namespace bs = ::berth::shim::v1;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kSampleTime{5000};
+constexpr milliseconds kOnDemandTime{2000};
+// A walk over a writable layer costs disk reads: once a minute each is what the kubelet's own du did.
+constexpr std::int64_t kDiskAgeNs = 60'000'000'000;
+constexpr std::chrono::seconds kNetworkRetry{60};
+
+bool matches(const ContainerRecord& record, const pb::ContainerStatsFilter& filter) {
+  if (!filter.id().empty() && !record.id.starts_with(filter.id())) return false;
+  if (!filter.pod_sandbox_id().empty() && !record.sandbox_id.starts_with(filter.pod_sandbox_id())) return false;
+  return std::ranges::all_of(filter.label_selector(), [&](const auto& wanted) {
+    const auto found = record.config.labels().find(wanted.first);
+    return found != record.config.labels().end() && found->second == wanted.second;
+  });
+}
+
+}  // namespace
+
+/// Asks for figures without waiting for them.
+void ServiceImpl::sample_now(const ContainerRecord& record) {
+  const auto link = link_of(record.sandbox_id);
+  if (!link) return;
+  (*link)->stats_async(record.id, kSampleTime, [this, id = record.id](Result<bs::ContainerStatsResponse> sample) {
+    if (sample) stats_.put(id, *sample);
+  });
+}
+
+/// One round: all shims are asked at once, the answers come as they come. A shim that hangs costs nothing but its own figures.
+void ServiceImpl::collect_stats() {
+  for (const auto& record : registry_->containers()) {
+    if (record->phase == ContainerPhase::kRunning) sample_now(*record);
+  }
+  if (measuring_.exchange(true)) return;
+  workers_.post([this] {
+    measure_disks();
+    measuring_ = false;
+  });
+}
+
+void ServiceImpl::measure_disks() {
+  const auto now = wall_now_ns();
+  for (const auto& record : registry_->containers()) {
+    if (ending()) return;
+    if (!visible(*record) || record->phase == ContainerPhase::kRemoving) continue;
+    if (now - stats_.disk_time(record->id) < kDiskAgeNs) continue;
+    const auto usage = options_.images->rootfs_usage(record->id);
+    if (usage && registry_->container(record->id)) stats_.put_disk(record->id, *usage);
+  }
+}
+
+void ServiceImpl::stats_loop() {
+  const auto period = std::chrono::seconds(std::max(1U, options_.stats_period_s));
+  auto next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
+  MutexLock lock(stats_mutex_);
+  while (!closing_) {
+    stats_wake_.wait_for(lock, period);
+    if (closing_) break;
+    lock.unlock();
+    collect_stats();
+    if (std::chrono::steady_clock::now() >= next_retry) {
+      next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
+      workers_.post([this] { retry_networks(); });
+    }
+    lock.lock();
+  }
+}
+
+Result<pb::ContainerStatsResponse> ServiceImpl::container_stats(const Call& /*call*/,
+                                                                const pb::ContainerStatsRequest& request) {
+  BERTH_ASSIGN(const auto record, shown_container(request.container_id()), "ContainerStats");
+  if (record->phase == ContainerPhase::kRunning && !stats_.sampled(record->id)) {
+    // Only for one that no round has met yet: a running container is never shown with no CPU time at all.
+    if (const auto link = link_of(record->sandbox_id)) {
+      if (const auto sample = (*link)->stats(record->id, kOnDemandTime)) stats_.put(record->id, *sample);
+    }
+  }
+  pb::ContainerStatsResponse answer;
+  *answer.mutable_stats() = stats_.get(*record, options_.root_dir);
+  return answer;
+}
+
+Result<pb::ListContainerStatsResponse> ServiceImpl::list_container_stats(const Call& /*call*/,
+                                                                         const pb::ListContainerStatsRequest& request) {
+  pb::ListContainerStatsResponse answer;
+  for (const auto& record : registry_->containers()) {
+    if (record->phase != ContainerPhase::kRunning || !matches(*record, request.filter())) continue;
+    *answer.add_stats() = stats_.get(*record, options_.root_dir);
+  }
+  return answer;
+}
+
+}  // namespace berth::cri
