@@ -23,8 +23,8 @@ class Changes final {
   [[nodiscard]] std::uint64_t next_and_wake();
   [[nodiscard]] std::uint64_t now() const { return seq_; }
 
-  /// Calls `ready` once: at once when something is newer than `after` (or `after` is of another life of the shim), else at
-  /// the next wake or after `timeout_ms` (0: at once).
+  /// Calls `ready` once: at once when something is newer than `after` (or `after` is of another life of the shim), else
+  /// at the next wake or after `timeout_ms` (0: at once).
   void wait(std::uint64_t after, std::uint64_t timeout_ms, std::function<void()> ready);
 
  private:

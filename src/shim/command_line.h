@@ -13,8 +13,8 @@ struct CommandLine {
   Action action = Action::kServe;
   std::string id;
   std::string name_space;
-  std::string bundle;           ///< empty: the working folder
-  std::string address;          ///< containerd's own socket; kept for the events
+  std::string bundle;   ///< empty: the working folder
+  std::string address;  ///< containerd's own socket; kept for the events
   std::string publish_binary;
   bool debug = false;
 };

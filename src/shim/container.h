@@ -15,15 +15,15 @@
 
 namespace berth::shim {
 
-// kCreated --start--> kRunning --exit--> kStopped; kRunning <--pause/resume--> kPaused (a paused one can be killed, too).
-// A start that fails leads from kCreated to kStopped.
+// kCreated --start--> kRunning --exit--> kStopped; kRunning <--pause/resume--> kPaused (a paused one can be killed,
+// too). A start that fails leads from kCreated to kStopped.
 enum class ProcessState : std::uint8_t { kCreated, kRunning, kPaused, kStopped };
 
 /// A container's first process, or one that Exec added.
 struct TaskProcess {
   ProcessState state = ProcessState::kCreated;
-  pid_t pid = 0;    ///< 0 before it exists
-  UniqueFd pidfd;   ///< of an exec; init's is the engine's
+  pid_t pid = 0;   ///< 0 before it exists
+  UniqueFd pidfd;  ///< of an exec; init's is the engine's
   std::uint32_t exit_code = 0;
   std::int64_t exited_at_ns = 0;
   StdioPaths stdio;

@@ -67,8 +67,9 @@ void ExecSync::run(const ExecSyncParams& params, Done done) {
     return job->done(fail(std::move(begun).error().in("exec in container " + params.container_id)));
   }
   if (params.timeout_ms != 0) {
-    job->timer = pod_.loop().add_timer(std::chrono::milliseconds(std::min<std::uint64_t>(params.timeout_ms, 1ULL << 40)),
-                                       [this, number] { timed_out(number); });
+    job->timer =
+        pod_.loop().add_timer(std::chrono::milliseconds(std::min<std::uint64_t>(params.timeout_ms, 1ULL << 40)),
+                              [this, number] { timed_out(number); });
   }
   pod_.reaper().watch(job->pid, [this, number](int code) { ended(number, code); });
   jobs_.emplace(number, std::move(job));
@@ -191,9 +192,8 @@ void ExecSync::clear_cgroup(std::weak_ptr<Container> owner, std::string sub_cgro
     return;
   }
   if (*gone || tries == 0) return;
-  pod_.loop().add_timer(kClearInterval, [this, owner = std::move(owner), sub = std::move(sub_cgroup), kill_rest, tries] {
-    clear_cgroup(owner, sub, kill_rest, tries - 1);
-  });
+  pod_.loop().add_timer(kClearInterval, [this, owner = std::move(owner), sub = std::move(sub_cgroup), kill_rest,
+                                         tries] { clear_cgroup(owner, sub, kill_rest, tries - 1); });
 }
 
 }  // namespace berth::shim

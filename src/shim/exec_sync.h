@@ -31,8 +31,8 @@ class Capture final : public Sink {
 
 struct ExecSyncParams {
   std::string container_id;
-  std::string_view process_json;  ///< OCI process object without terminal
-  std::uint64_t timeout_ms = 0;   ///< 0: none
+  std::string_view process_json;         ///< OCI process object without terminal
+  std::uint64_t timeout_ms = 0;          ///< 0: none
   std::uint64_t output_limit_bytes = 0;  ///< of each stream; 0: the default; at most the default
 };
 
@@ -68,8 +68,8 @@ class ExecSync final {
   ExecSync(ExecSync&&) = delete;
   ExecSync& operator=(ExecSync&&) = delete;
 
-  /// Calls `done` once, now or later. Errors: kNotFound no such container; kPrecondition it does not run; kInvalid a bad
-  /// process object or a program that cannot be executed; kExhausted too many at once.
+  /// Calls `done` once, now or later. Errors: kNotFound no such container; kPrecondition it does not run; kInvalid a
+  /// bad process object or a program that cannot be executed; kExhausted too many at once.
   void run(const ExecSyncParams& params, Done done);
 
   /// A part of a long output: from `offset`, at most `length` and kInlineBytes; empty beyond the end. `release` forgets

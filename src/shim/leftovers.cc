@@ -21,7 +21,8 @@ Result<> Leftovers::record(const Entry& entry) {
   json.begin_object().key("bundle").string(entry.bundle);
   if (!entry.cgroup_path.empty()) json.key("cgroup_path").string(entry.cgroup_path);
   json.end_object();
-  BERTH_ASSIGN(const UniqueFd fd, os::open_file(path(entry.id), O_WRONLY | O_CREAT | O_TRUNC, 0600), "record container");
+  BERTH_ASSIGN(const UniqueFd fd, os::open_file(path(entry.id), O_WRONLY | O_CREAT | O_TRUNC, 0600),
+               "record container");
   return os::write_all(fd.get(), json.take());
 }
 

@@ -33,7 +33,8 @@ std::uint64_t output_bytes(std::string_view entries) {
 }  // namespace
 
 Result<std::unique_ptr<LogFile>> LogFile::open(std::string path) {
-  BERTH_ASSIGN(UniqueFd fd, os::open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK, 0640), "open log");
+  BERTH_ASSIGN(UniqueFd fd, os::open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK, 0640),
+               "open log");
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "fstat log " + path);
   if (!S_ISREG(info.st_mode)) return fail(Code::kInvalid, "log path " + path + " is not a regular file");

@@ -12,8 +12,8 @@ namespace berth::shim {
 /// Bytes before the text of a log entry: "2026-11-24T05:24:01.123456789Z stdout F ".
 inline constexpr std::size_t kLogHeaderBytes = 40;
 
-/// The log of one container, in the CRI format. Holds whole entries only: one that does not fit on the disk is taken back
-/// and counted, and writing goes on with the next, so that a full disk never stops a container. Not thread-safe.
+/// The log of one container, in the CRI format. Holds whole entries only: one that does not fit on the disk is taken
+/// back and counted, and writing goes on with the next, so that a full disk never stops a container. Not thread-safe.
 /// Source: kubernetes CRI logging, pkg/kubelet/kuberuntime/logs.
 class LogFile final {
  public:

@@ -14,9 +14,9 @@ namespace berth::shim {
 enum class StreamName : std::uint8_t { kStdout, kStderr };
 
 /// Turns one output stream of a container into log entries: "<time> <stream> F <line>". A line longer than the limit
-/// becomes entries of exactly the limit tagged P, then one with the rest tagged F. An end without a newline, as containerd
-/// has it, is tagged P. Times rise strictly within a stream (some collectors drop equal entries of one time).
-/// Each write() makes one write(2) of the log, more only beyond the size of the scratch buffer.
+/// becomes entries of exactly the limit tagged P, then one with the rest tagged F. An end without a newline, as
+/// containerd has it, is tagged P. Times rise strictly within a stream (some collectors drop equal entries of one
+/// time). Each write() makes one write(2) of the log, more only beyond the size of the scratch buffer.
 class LogStream final : public Sink {
  public:
   static constexpr std::size_t kMaxLineLimit = 1U << 20;

@@ -28,7 +28,8 @@ std::map<std::string, double> rollup_kib(pid_t pid) {
     std::string_view value = trim(line.substr(colon + 1));
     if (!value.ends_with(" kB")) continue;
     value.remove_suffix(3);
-    if (const auto number = parse_number<long>(value)) values[std::string(line.substr(0, colon))] = static_cast<double>(*number);
+    if (const auto number = parse_number<long>(value))
+      values[std::string(line.substr(0, colon))] = static_cast<double>(*number);
   }
   return values;
 }
@@ -66,7 +67,8 @@ class MemoryTest : public RunTest {
     spec::Spec spec = make_spec(id, "sleep 1000");
     spec.process->args = {"/bin/sleep", "1000"};
     write_bundle(id, spec);
-    EXPECT_TRUE(ttrpc::call<task::CreateTaskResponse>(*pod.client, "containerd.task.v2.Task", "Create", create_request(id)));
+    EXPECT_TRUE(
+        ttrpc::call<task::CreateTaskResponse>(*pod.client, "containerd.task.v2.Task", "Create", create_request(id)));
     task::StartRequest start;
     start.set_id(id);
     const auto started = ttrpc::call<task::StartResponse>(*pod.client, "containerd.task.v2.Task", "Start", start);
@@ -93,7 +95,8 @@ TEST_F(MemoryTest, TwentyIdlePods) {
   }
   std::cout << "PSS of a shim, mean of " << kPods << ": " << total / kPods << " KiB\n";
   if (const char* keep = std::getenv("BERTH_SMAPS"); keep != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-    ignore(os::write_file_atomic(keep, test::slurp("/proc/" + std::to_string(pods.back().shim.pid) + "/smaps")), "by hand");
+    ignore(os::write_file_atomic(keep, test::slurp("/proc/" + std::to_string(pods.back().shim.pid) + "/smaps")),
+           "by hand");
   }
   EXPECT_LE(total / kPods, kBudgetKib);
   for (Pod& pod : pods) {

@@ -46,7 +46,9 @@ Pod::Pod(event::Loop& loop, engine::Engine& engine, PodOptions options)
       reaper_(loop),
       leftovers_(options_.folder) {}
 
-Pod::~Pod() { loop_.cancel(tidy_timer_); }
+Pod::~Pod() {
+  loop_.cancel(tidy_timer_);
+}
 
 Result<std::shared_ptr<Container>> Pod::find(std::string_view id) const {
   const auto found = containers_.find(id);

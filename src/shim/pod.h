@@ -36,9 +36,9 @@ struct CreateParams {
   bool restore = false;  ///< from a checkpoint
 };
 
-/// The containers of one pod and what can be done with them: the services' work as plain C++. An id that is not there is
-/// kNotFound, a state that forbids the request kPrecondition, an `exec_id` of "" the container's first process.
-/// Loop thread only; calls block for as long as the engine does (milliseconds).
+/// The containers of one pod and what can be done with them: the services' work as plain C++. An id that is not there
+/// is kNotFound, a state that forbids the request kPrecondition, an `exec_id` of "" the container's first process. Loop
+/// thread only; calls block for as long as the engine does (milliseconds).
 class Pod final {
  public:
   /// `loop` and `engine` outlive this.
@@ -70,7 +70,8 @@ class Pod final {
   [[nodiscard]] Result<> pause(std::string_view id);
   [[nodiscard]] Result<> resume(std::string_view id);
   [[nodiscard]] Result<> update(std::string_view id, std::string_view resources_json);
-  [[nodiscard]] Result<> resize(std::string_view id, std::string_view exec_id, std::uint32_t columns, std::uint32_t rows);
+  [[nodiscard]] Result<> resize(std::string_view id, std::string_view exec_id, std::uint32_t columns,
+                                std::uint32_t rows);
   [[nodiscard]] Result<> close_stdin(std::string_view id, std::string_view exec_id);
   [[nodiscard]] Result<> reopen_log(std::string_view id);
   /// Calls `done` when the process has ended; at once when it has. An error means that `done` will not be called.

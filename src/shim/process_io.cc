@@ -75,9 +75,11 @@ Result<> ProcessIo::open_output(Stream stream, const StdioUri& uri) {
     case StdioUri::Kind::kNull:
       if (terminal_) sinks_[0] = std::make_unique<NullSink>();
       return {};
-    case StdioUri::Kind::kCriLog: return open_log(stream, uri.path);
+    case StdioUri::Kind::kCriLog:
+      return open_log(stream, uri.path);
     case StdioUri::Kind::kPath:
-    case StdioUri::Kind::kFile: return open_output_path(stream, uri);
+    case StdioUri::Kind::kFile:
+      return open_output_path(stream, uri);
   }
   return {};
 }
@@ -85,7 +87,8 @@ Result<> ProcessIo::open_output(Stream stream, const StdioUri& uri) {
 Result<> ProcessIo::open_output_path(Stream stream, const StdioUri& uri) {
   const bool make = uri.kind == StdioUri::Kind::kFile;
   // Read and write: opening a FIFO this way never waits for a peer.
-  BERTH_ASSIGN(UniqueFd held, os::open_file(uri.path, O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | (make ? O_CREAT : 0), 0640),
+  BERTH_ASSIGN(UniqueFd held,
+               os::open_file(uri.path, O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | (make ? O_CREAT : 0), 0640),
                kNames[stream]);
   BERTH_ASSIGN(const mode_t type, file_type(held.get(), uri.path), kNames[stream]);
   if (type == S_IFREG) {
@@ -156,7 +159,9 @@ Result<> ProcessIo::resize(unsigned short columns, unsigned short rows) {
   return os::set_window_size(console_.get(), rows, columns);
 }
 
-void ProcessIo::close_stdin() { fifo_end_[kIn].reset(); }
+void ProcessIo::close_stdin() {
+  fifo_end_[kIn].reset();
+}
 
 Result<> ProcessIo::reopen_log() {
   if (logs_[0] == nullptr && logs_[1] == nullptr) return fail(Code::kPrecondition, "the container writes no CRI log");

@@ -32,12 +32,14 @@ struct IoContext {
   std::size_t max_line_bytes;
 };
 
-/// The three streams of one container process: what the process gets, and what happens to the other ends. FIFOs and files
-/// are handed to the process itself, so that no byte passes through the shim; only CRI logs and terminals are copied.
+/// The three streams of one container process: what the process gets, and what happens to the other ends. FIFOs and
+/// files are handed to the process itself, so that no byte passes through the shim; only CRI logs and terminals are
+/// copied.
 class ProcessIo final {
  public:
   /// Opens everything. `context` and what it names outlive this. Does not block: a FIFO without a peer is held open at
-  /// both ends. Errors: kInvalid a path of the wrong kind; kUnsupported a scheme; else by errno, naming stream and path.
+  /// both ends. Errors: kInvalid a path of the wrong kind; kUnsupported a scheme; else by errno, naming stream and
+  /// path.
   [[nodiscard]] static Result<std::unique_ptr<ProcessIo>> open(IoContext& context, const StdioPaths& paths);
 
   /// For the engine; valid until started(). All -1 with a terminal.
@@ -67,8 +69,8 @@ class ProcessIo final {
 
   IoContext& context_;
   bool terminal_ = false;
-  std::array<UniqueFd, 3> child_;     // what the process gets
-  std::array<UniqueFd, 3> fifo_end_;  // our own hold on the far end of a FIFO
+  std::array<UniqueFd, 3> child_;                 // what the process gets
+  std::array<UniqueFd, 3> fifo_end_;              // our own hold on the far end of a FIFO
   std::array<std::unique_ptr<LogFile>, 2> logs_;  // second one only when the paths differ
   std::array<std::unique_ptr<Sink>, 2> sinks_;    // for stdout, stderr
   std::array<std::unique_ptr<Pump>, 2> pumps_;

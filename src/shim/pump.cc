@@ -9,7 +9,8 @@ namespace berth::shim {
 
 Result<std::unique_ptr<Pump>> Pump::start(event::Loop& loop, Scratch& scratch, UniqueFd source, Sink& sink) {
   const int flags = ::fcntl(source.get(), F_GETFL);
-  if (flags < 0 || ::fcntl(source.get(), F_SETFL, flags | O_NONBLOCK) != 0) return fail_errno(errno, "fcntl O_NONBLOCK");
+  if (flags < 0 || ::fcntl(source.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+    return fail_errno(errno, "fcntl O_NONBLOCK");
   std::unique_ptr<Pump> pump(new Pump(loop, scratch, std::move(source), sink));
   Pump* self = pump.get();
   BERTH_ASSIGN(pump->watch_, loop.add_fd(self->source_.get(), EPOLLIN, [self](std::uint32_t) { self->read_once(); }),
@@ -17,7 +18,9 @@ Result<std::unique_ptr<Pump>> Pump::start(event::Loop& loop, Scratch& scratch, U
   return pump;
 }
 
-Pump::~Pump() { loop_.remove(watch_); }
+Pump::~Pump() {
+  loop_.remove(watch_);
+}
 
 std::size_t Pump::read_once() {
   const std::span<char> buffer = scratch_.read_buffer();

@@ -10,8 +10,8 @@
 
 namespace berth::shim {
 
-/// Moves what comes out of a pipe or terminal into a sink, whenever something is there. Never waits: a process that keeps
-/// the other end open without writing costs nothing and holds up nobody.
+/// Moves what comes out of a pipe or terminal into a sink, whenever something is there. Never waits: a process that
+/// keeps the other end open without writing costs nothing and holds up nobody.
 class Pump final {
  public:
   /// Makes `source` non-blocking and watches it. `loop`, `scratch` and `sink` outlive this. Errors: by errno.

@@ -9,10 +9,10 @@
 
 namespace berth::shim {
 
-/// The one place where the shim collects dead children: those it waits for, and orphans of its containers that the kernel
-/// gave it as their subreaper. There must be no second one: two would steal each other's exit codes, and a subreaper has to
-/// collect children it has never heard of anyway. A pid stays the process's own until it was collected here, so a number
-/// is as good as a pidfd.
+/// The one place where the shim collects dead children: those it waits for, and orphans of its containers that the
+/// kernel gave it as their subreaper. There must be no second one: two would steal each other's exit codes, and a
+/// subreaper has to collect children it has never heard of anyway. A pid stays the process's own until it was collected
+/// here, so a number is as good as a pidfd.
 class Reaper final {
  public:
   /// `code`: the exit code, or 128 + signal.

@@ -19,7 +19,8 @@ Result<std::unique_ptr<Relay>> Relay::start(event::Loop& loop, Scratch& scratch,
   BERTH_TRY(os::set_nonblocking(to.get(), true), "relay target");
   std::unique_ptr<Relay> relay(new Relay(loop, scratch, std::move(from), std::move(to)));
   Relay* self = relay.get();
-  BERTH_ASSIGN(relay->from_watch_, loop.add_fd(self->from_.get(), EPOLLIN, [self](std::uint32_t) { self->move_some(); }),
+  BERTH_ASSIGN(relay->from_watch_,
+               loop.add_fd(self->from_.get(), EPOLLIN, [self](std::uint32_t) { self->move_some(); }),
                "watch relay source");
   return relay;
 }

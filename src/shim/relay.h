@@ -9,8 +9,8 @@
 
 namespace berth::shim {
 
-/// Copies from one descriptor to another that may be slow (a FIFO and a terminal, either way). While the receiver is full
-/// the sender is not read, so nothing is lost and nothing piles up. Ends when either side does.
+/// Copies from one descriptor to another that may be slow (a FIFO and a terminal, either way). While the receiver is
+/// full the sender is not read, so nothing is lost and nothing piles up. Ends when either side does.
 class Relay final {
  public:
   /// Makes both non-blocking. Takes both; they must not be watched elsewhere. Errors: by errno.

@@ -68,7 +68,8 @@ Result<UniqueFd> make_bind(const RootPlan& plan) {
 Result<UniqueFd> make_filesystem(const RootPlan& plan) {
   BERTH_ASSIGN(const UniqueFd context, os::fs_open(plan.type), "root file system");
   if (!plan.source.empty()) BERTH_TRY(os::fs_set(context.get(), "source", plan.source.c_str()), plan.type);
-  for (const std::string& lower : plan.lower) BERTH_TRY(os::fs_set(context.get(), "lowerdir+", lower.c_str()), plan.type);
+  for (const std::string& lower : plan.lower)
+    BERTH_TRY(os::fs_set(context.get(), "lowerdir+", lower.c_str()), plan.type);
   for (const RootPlan::Setting& setting : plan.settings) {
     BERTH_TRY(os::fs_set(context.get(), setting.key, setting.flag ? nullptr : setting.value.c_str()), plan.type);
   }

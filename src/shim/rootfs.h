@@ -22,7 +22,7 @@ struct RootPlan {
   bool recursive = false;
   std::string type;
   std::string source;
-  std::uint64_t attributes = 0;  ///< MOUNT_ATTR_*
+  std::uint64_t attributes = 0;    ///< MOUNT_ATTR_*
   std::vector<std::string> lower;  ///< overlay: topmost first, unescaped
   /// Further keys of the file system, in order; a flag has no value.
   struct Setting {

@@ -103,8 +103,8 @@ void RunTest::make_layers() const {
     ASSERT_TRUE(os::make_dirs(folder() + "/layers/" + name));
   }
   std::filesystem::copy_file(kBusybox, folder() + "/layers/upper-layer/bin/busybox");
-  for (const char* name : {"sh", "cat", "sleep", "echo", "stty", "hostname", "ls", "grep", "tail", "kill", "seq", "head",
-                           "dd", "id", "touch", "wc", "tr"}) {
+  for (const char* name : {"sh", "cat", "sleep", "echo", "stty", "hostname", "ls", "grep", "tail", "kill", "seq",
+                           "head", "dd", "id", "touch", "wc", "tr"}) {
     std::filesystem::create_symlink("busybox", folder() + "/layers/upper-layer/bin/" + name);
   }
 }

@@ -48,8 +48,8 @@ class RunTest : public testing::Test {
   Result<task::DeleteResponse> remove(const std::string& id, const std::string& exec_id = "");
   Result<task::StateResponse> state(const std::string& id, const std::string& exec_id = "");
   Result<Empty> kill(const std::string& id, int signal, const std::string& exec_id = "", bool all = false);
-  Result<own::ExecSyncResponse> exec_sync(const std::string& id, const std::string& script, std::uint64_t timeout_ms = 0,
-                                          std::uint64_t limit = 0);
+  Result<own::ExecSyncResponse> exec_sync(const std::string& id, const std::string& script,
+                                          std::uint64_t timeout_ms = 0, std::uint64_t limit = 0);
   own::PodInfoResponse info();
 
   template <class Reply, class Request>

@@ -41,8 +41,7 @@ TEST_F(RunTest, FromCreateToDelete) {
   EXPECT_EQ(wait("c1"), 7U) << "kept until Delete";
   EXPECT_EQ(state("c1")->status(), Status::STOPPED);
   EXPECT_EQ(state("c1")->exit_status(), 7U);
-  EXPECT_THAT(plain_log(log("c1")),
-              testing::UnorderedElementsAre("stdout F out", "stderr F err", "stdout P tail"));
+  EXPECT_THAT(plain_log(log("c1")), testing::UnorderedElementsAre("stdout F out", "stderr F err", "stdout P tail"));
   EXPECT_EQ(kill("c1", SIGKILL).error().code(), Code::kNotFound);
   const auto info_now = info();
   ASSERT_EQ(info_now.containers_size(), 1);
@@ -63,10 +62,12 @@ TEST_F(RunTest, FromCreateToDelete) {
 TEST_F(RunTest, TheContainerSeesThePodAndNothingOfTheShim) {
   ASSERT_NO_FATAL_FAILURE(start_shim(default_sandbox()));
   const std::string mounts = slurp("/proc/self/mountinfo");
-  spec::Spec spec = make_spec("c1",
-                              "hostname; cd /proc/self; for f in fd/*; do echo $f; done; grep -E '^Sig(Blk|Ign)' /proc/1/status;"
-                              "cat oom_score_adj; touch /dev/shm/mark /written; sleep 1000");
-  for (const auto& [type, name] : {std::pair(spec::NamespaceType::kIpc, "ipc"), std::pair(spec::NamespaceType::kUts, "uts")}) {
+  spec::Spec spec =
+      make_spec("c1",
+                "hostname; cd /proc/self; for f in fd/*; do echo $f; done; grep -E '^Sig(Blk|Ign)' /proc/1/status;"
+                "cat oom_score_adj; touch /dev/shm/mark /written; sleep 1000");
+  for (const auto& [type, name] :
+       {std::pair(spec::NamespaceType::kIpc, "ipc"), std::pair(spec::NamespaceType::kUts, "uts")}) {
     spec.linux->namespaces.push_back({type, "/proc/" + std::to_string(shim_.pid) + "/ns/" + name, {}});
   }
   spec::Mount shm;

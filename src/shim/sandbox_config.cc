@@ -48,8 +48,7 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   JsonReader reader(json, limits);
   SandboxConfig config;
   std::uint64_t version = 0;
-  const bool read = reader.object(
-      [&](std::string_view name) { return read_member(reader, name, config, version); });
+  const bool read = reader.object([&](std::string_view name) { return read_member(reader, name, config, version); });
   if (!read || !reader.finish()) return fail(reader.error());
   if (version != 1) return fail(Code::kInvalid, "version: this shim reads version 1 only");
   if (!valid_id(config.sandbox_id)) return fail(Code::kInvalid, "sandbox_id: not an id");

@@ -15,7 +15,7 @@ struct SandboxConfig {
   std::string hostname;  ///< empty: as on the host
   bool pod_ipc = false;
   bool pod_uts = false;
-  std::uint64_t shm_size_bytes = 0;  ///< 0: no /dev/shm of the pod's own
+  std::uint64_t shm_size_bytes = 0;                          ///< 0: no /dev/shm of the pod's own
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
   std::uint64_t log_max_line_bytes = 16384;
@@ -23,14 +23,14 @@ struct SandboxConfig {
 
 inline constexpr std::size_t kMaxSandboxJsonBytes = 1U << 20;
 
-/// Unknown members are ignored (a newer daemon); another `version` than 1 is refused. Errors: kInvalid, naming the member;
-/// kExhausted a document too large or deep.
+/// Unknown members are ignored (a newer daemon); another `version` than 1 is refused. Errors: kInvalid, naming the
+/// member; kExhausted a document too large or deep.
 [[nodiscard]] Result<SandboxConfig> parse_sandbox_config(std::string_view json);
 
-/// The path below /proc/sys of a sysctl that belongs to one pod. "net.ipv4.ip_forward" and "net/ipv4/ip_forward" are one;
-/// with slashes, a dot is part of a name ("net/ipv4/conf/eth0.1/forwarding").
-/// Errors: kDenied one that is not in a namespace of the pod (only net.*, kernel.shm*, kernel.msg*, kernel.sem and
-/// fs.mqueue.* are); kInvalid one that is no name.
+/// The path below /proc/sys of a sysctl that belongs to one pod. "net.ipv4.ip_forward" and "net/ipv4/ip_forward" are
+/// one; with slashes, a dot is part of a name ("net/ipv4/conf/eth0.1/forwarding"). Errors: kDenied one that is not in a
+/// namespace of the pod (only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* are); kInvalid one that is no
+/// name.
 [[nodiscard]] Result<std::string> sysctl_path(std::string_view name);
 
 }  // namespace berth::shim

@@ -20,8 +20,8 @@ Scratch::~Scratch() {
 
 bool Scratch::map() {
   if (memory_ != nullptr) return true;
-  void* memory =
-      ::mmap(nullptr, kReadBytes + out_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = ::mmap(nullptr, kReadBytes + out_bytes_, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return false;
   // A huge page would make one line of output cost two megabytes.
   ::madvise(memory, kReadBytes + out_bytes_, MADV_NOHUGEPAGE);

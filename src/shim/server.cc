@@ -46,15 +46,15 @@ Result<> tell_ready(int fd, const std::string& address) {
 
 ttrpc::ServerOptions server_options() {
   ttrpc::ServerOptions options;
-  options.on_connection_error = [](const Error& reason) {
-    log_warn("connection closed", {{"err", reason.text()}});
-  };
+  options.on_connection_error = [](const Error& reason) { log_warn("connection closed", {{"err", reason.text()}}); };
   return options;
 }
 
 }  // namespace
 
-std::string socket_address(const std::string& folder) { return "unix://" + folder + "/" + kSocketName; }
+std::string socket_address(const std::string& folder) {
+  return "unix://" + folder + "/" + kSocketName;
+}
 
 Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   BERTH_ASSIGN(const std::optional<SandboxConfig> config, read_config(options.folder), "pod");
@@ -81,10 +81,13 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   serve_task_api(server, pod, stop);
   serve_shim_api(server, pod, execs);
   // Containers outlive what stops services with SIGTERM: only Shutdown ends a pod that has some.
-  BERTH_ASSIGN(const event::WatchId signals, loop->watch_signals({SIGTERM, SIGINT}, [&pod, &loop](const auto& info) {
-    if (pod.containers().empty()) return loop->stop();
-    log_warn("signal ignored: the pod has containers", {{"signal", info.ssi_signo}});
-  }), "signals");
+  BERTH_ASSIGN(const event::WatchId signals,
+               loop->watch_signals({SIGTERM, SIGINT},
+                                   [&pod, &loop](const auto& info) {
+                                     if (pod.containers().empty()) return loop->stop();
+                                     log_warn("signal ignored: the pod has containers", {{"signal", info.ssi_signo}});
+                                   }),
+               "signals");
   BERTH_ASSIGN(UniqueFd listener, os::unix_listen(kSocketName), "socket");
   BERTH_TRY(server.listen(std::move(listener)), "socket");
   BERTH_TRY(tell_ready(options.ready_fd, socket_address(options.folder)), "start");

@@ -18,10 +18,14 @@ constexpr const char* kService = "berth.shim.v1.Shim";
 
 pb::ContainerState state_of(ProcessState state) {
   switch (state) {
-    case ProcessState::kCreated: return pb::CONTAINER_STATE_CREATED;
-    case ProcessState::kRunning: return pb::CONTAINER_STATE_RUNNING;
-    case ProcessState::kPaused: return pb::CONTAINER_STATE_PAUSED;
-    case ProcessState::kStopped: return pb::CONTAINER_STATE_STOPPED;
+    case ProcessState::kCreated:
+      return pb::CONTAINER_STATE_CREATED;
+    case ProcessState::kRunning:
+      return pb::CONTAINER_STATE_RUNNING;
+    case ProcessState::kPaused:
+      return pb::CONTAINER_STATE_PAUSED;
+    case ProcessState::kStopped:
+      return pb::CONTAINER_STATE_STOPPED;
   }
   return pb::CONTAINER_STATE_UNKNOWN;
 }
@@ -63,8 +67,7 @@ void exec_sync(ExecSync& execs, const pb::ExecSyncRequest& request,
   });
 }
 
-void wait_event(Pod& pod, const pb::WaitEventRequest& request,
-                ttrpc::TypedResponder<pb::WaitEventResponse> responder) {
+void wait_event(Pod& pod, const pb::WaitEventRequest& request, ttrpc::TypedResponder<pb::WaitEventResponse> responder) {
   auto shared = std::make_shared<ttrpc::TypedResponder<pb::WaitEventResponse>>(std::move(responder));
   // A number that we have not given yet is of another shim's life: everything is news.
   const std::uint64_t after = request.after_seq() > pod.changes().now() ? 0 : request.after_seq();

@@ -39,7 +39,8 @@ std::unique_ptr<event::Loop> new_loop() {
 }
 
 TEST(SandboxConfig, EveryMember) {
-  const auto config = parse_sandbox_config(R"({"version":1,"sandbox_id":"abc","hostname":"web-0","ipc":"pod","uts":"node",
+  const auto config =
+      parse_sandbox_config(R"({"version":1,"sandbox_id":"abc","hostname":"web-0","ipc":"pod","uts":"node",
     "shm_size_bytes":1024,"sysctls":{"net.core.somaxconn":"1024"},"cgroup_parent":"/k","log_max_line_bytes":100,"new":{}})");
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->sandbox_id, "abc");
@@ -53,13 +54,12 @@ TEST(SandboxConfig, EveryMember) {
 }
 
 TEST(SandboxConfig, BadOnesAreRefused) {
-  for (const char* text : {"", "[]", "{", R"({"sandbox_id":"a"})", R"({"version":2,"sandbox_id":"a"})",
-                           R"({"version":1})", R"({"version":1,"sandbox_id":"../a"})",
-                           R"({"version":1,"sandbox_id":"a","ipc":"host"})",
-                           R"({"version":1,"sandbox_id":"a","shm_size_bytes":-1})",
-                           R"({"version":1,"sandbox_id":"a","log_max_line_bytes":0})",
-                           R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})",
-                           R"({"version":1,"sandbox_id":"a"} x)"}) {
+  for (const char* text :
+       {"", "[]", "{", R"({"sandbox_id":"a"})", R"({"version":2,"sandbox_id":"a"})", R"({"version":1})",
+        R"({"version":1,"sandbox_id":"../a"})", R"({"version":1,"sandbox_id":"a","ipc":"host"})",
+        R"({"version":1,"sandbox_id":"a","shm_size_bytes":-1})",
+        R"({"version":1,"sandbox_id":"a","log_max_line_bytes":0})",
+        R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})", R"({"version":1,"sandbox_id":"a"} x)"}) {
     EXPECT_FALSE(parse_sandbox_config(text)) << text;
   }
 }
@@ -75,7 +75,8 @@ TEST(Sysctl, OnlyThePodsOwn) {
   for (const char* name : {"kernel.panic", "vm.swappiness", "kernel.semx", "fs.file-max"}) {
     EXPECT_EQ(sysctl_path(name).error().code(), Code::kDenied) << name;
   }
-  for (const char* name : {"", "net", "net..x", "net/../kernel/panic", "net.ipv4.", "net/./x", "kernel.shmmax/../panic"}) {
+  for (const char* name :
+       {"", "net", "net..x", "net/../kernel/panic", "net.ipv4.", "net/./x", "kernel.shmmax/../panic"}) {
     EXPECT_EQ(sysctl_path(name).error().code(), Code::kInvalid) << name;
   }
 }
@@ -94,15 +95,16 @@ TEST(StdioUri, Schemes) {
 }
 
 TEST(RootPlan, Overlay) {
-  const auto plan = plan_root({"overlay", "overlay", {"lowerdir=/l/1:/l/a\\:b", "upperdir=/u", "workdir=/w", "ro",
-                                                      "nosuid", "index=off", "userxattr"}});
+  const auto plan =
+      plan_root({"overlay",
+                 "overlay",
+                 {"lowerdir=/l/1:/l/a\\:b", "upperdir=/u", "workdir=/w", "ro", "nosuid", "index=off", "userxattr"}});
   ASSERT_TRUE(plan);
   EXPECT_THAT(plan->lower, ElementsAre("/l/1", "/l/a:b"));
   EXPECT_EQ(plan->attributes, static_cast<std::uint64_t>(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID));
   using Setting = RootPlan::Setting;
-  EXPECT_THAT(plan->settings,
-              ElementsAre(Setting{"upperdir", "/u", false}, Setting{"workdir", "/w", false},
-                          Setting{"index", "off", false}, Setting{"userxattr", "", true}));
+  EXPECT_THAT(plan->settings, ElementsAre(Setting{"upperdir", "/u", false}, Setting{"workdir", "/w", false},
+                                          Setting{"index", "off", false}, Setting{"userxattr", "", true}));
 }
 
 TEST(RootPlan, BindAndImages) {
@@ -124,8 +126,9 @@ TEST(RootPlan, BadOnesAreRefused) {
 }
 
 TEST(CommandLine, ContainerdsFlags) {
-  const std::array<const char*, 10> words = {"-namespace", "k8s.io", "-id", "abc", "--address=/a.sock",
-                                             "-publish-binary", "/bin/ctrd", "-debug", "-bundle=/b", "start"};
+  const std::array<const char*, 10> words = {
+      "-namespace",      "k8s.io",    "-id",    "abc",        "--address=/a.sock",
+      "-publish-binary", "/bin/ctrd", "-debug", "-bundle=/b", "start"};
   const auto line = parse_command_line(words);
   ASSERT_TRUE(line) << line.error().text();
   EXPECT_EQ(line->action, Action::kStart);
@@ -138,9 +141,14 @@ TEST(CommandLine, ContainerdsFlags) {
 }
 
 TEST(CommandLine, Mistakes) {
-  const std::vector<std::vector<const char*>> lines = {
-      {}, {"serve"}, {"-id", "a"}, {"-id", "a/b", "serve"}, {"-id", "a", "run"}, {"-id", "a", "serve", "start"},
-      {"-id"}, {"-what", "x", "-id", "a", "serve"}};
+  const std::vector<std::vector<const char*>> lines = {{},
+                                                       {"serve"},
+                                                       {"-id", "a"},
+                                                       {"-id", "a/b", "serve"},
+                                                       {"-id", "a", "run"},
+                                                       {"-id", "a", "serve", "start"},
+                                                       {"-id"},
+                                                       {"-what", "x", "-id", "a", "serve"}};
   for (const auto& words : lines) EXPECT_FALSE(parse_command_line(words)) << words.size();
   const std::array<const char*, 1> version = {"-v"};
   EXPECT_EQ(parse_command_line(version)->action, Action::kVersion);
@@ -200,7 +208,9 @@ TEST(ReaperTest, KnownChildrenTellTheirCodeOrphansAreCollected) {
     while (codes.size() < want) ASSERT_TRUE(loop->run_once(10s));
   }
   EXPECT_THAT(codes, ElementsAre(3, 128 + SIGTERM, 0));
-  const auto no_children = [] { return ::access(("/proc/self/task/" + std::to_string(::getpid()) + "/children").c_str(), R_OK) == 0; };
+  const auto no_children = [] {
+    return ::access(("/proc/self/task/" + std::to_string(::getpid()) + "/children").c_str(), R_OK) == 0;
+  };
   ASSERT_TRUE(no_children());
   for (;;) {
     const auto children = os::read_file("/proc/self/task/" + std::to_string(::getpid()) + "/children", 4096);

@@ -14,8 +14,8 @@ struct StdioUri {
   std::string path;  ///< absolute; empty for kNull. Taken as it is, nothing is decoded.
 };
 
-/// Empty, an absolute path, or `fifo://`, `file://`, `cri-log://` and an absolute path. Errors: kInvalid a relative path
-/// or a NUL; kUnsupported another scheme.
+/// Empty, an absolute path, or `fifo://`, `file://`, `cri-log://` and an absolute path. Errors: kInvalid a relative
+/// path or a NUL; kUnsupported another scheme.
 [[nodiscard]] Result<StdioUri> parse_stdio_uri(std::string_view text);
 
 }  // namespace berth::shim

@@ -22,11 +22,14 @@ constexpr std::size_t kMaxExecs = 4096;
 std::uint32_t start_failure_code(const Error& error) {
   switch (error.errno_value()) {
     case ENOENT:
-    case ENOTDIR: return 127;
+    case ENOTDIR:
+      return 127;
     case EACCES:
     case EPERM:
-    case ENOEXEC: return 126;
-    default: return 128;
+    case ENOEXEC:
+      return 126;
+    default:
+      return 128;
   }
 }
 
@@ -69,8 +72,7 @@ Result<Pod::Prepared> Pod::prepare(const CreateParams& params) const {
   container->id = params.id;
   container->bundle = params.bundle;
   container->init.stdio = params.stdio;
-  const spec::Namespace* pid_namespace =
-      spec.linux ? spec.linux->find_namespace(spec::NamespaceType::kPid) : nullptr;
+  const spec::Namespace* pid_namespace = spec.linux ? spec.linux->find_namespace(spec::NamespaceType::kPid) : nullptr;
   container->own_pid_namespace = pid_namespace != nullptr && pid_namespace->path.empty();
   prepared.container = std::move(container);
 
@@ -195,8 +197,7 @@ Result<pid_t> Pod::start_exec(const std::shared_ptr<Container>& container, std::
   return process.pid;
 }
 
-Result<> Pod::add_exec(std::string_view id, std::string_view exec_id, std::string_view process_json,
-                       StdioPaths stdio) {
+Result<> Pod::add_exec(std::string_view id, std::string_view exec_id, std::string_view process_json, StdioPaths stdio) {
   BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "exec");
   if (!valid_id(exec_id)) return fail(Code::kInvalid, "exec id is not an id");
   if (container->init.state != ProcessState::kRunning) {
@@ -253,7 +254,8 @@ Result<Pod::Removed> Pod::remove_exec(Container& container, std::string_view exe
 
 Result<> Pod::kill(std::string_view id, std::string_view exec_id, int signal, bool all) {
   BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "kill");
-  if (signal < 0 || signal > SIGRTMAX) return fail(Code::kInvalid, "signal " + std::to_string(signal) + " does not exist");
+  if (signal < 0 || signal > SIGRTMAX)
+    return fail(Code::kInvalid, "signal " + std::to_string(signal) + " does not exist");
   BERTH_ASSIGN(TaskProcess* const process, find_process(id, exec_id), "kill");
   if (!all && process->state == ProcessState::kStopped) return fail(Code::kNotFound, "the process has ended");
   if (all || exec_id.empty()) {

@@ -9,8 +9,8 @@
 #include "shim/services.h"
 #include "ttrpc/typed.h"
 
-// containerd's task API: messages in, Pod's calls, messages out. v3 has the messages of v2 under another package, so the
-// bytes are the same and one set of handlers serves both.
+// containerd's task API: messages in, Pod's calls, messages out. v3 has the messages of v2 under another package, so
+// the bytes are the same and one set of handlers serves both.
 namespace berth::shim {
 namespace {
 
@@ -28,10 +28,14 @@ void set_time(berth::wkt::Timestamp* time, std::int64_t ns) {
 
 Status status_of(ProcessState state) {
   switch (state) {
-    case ProcessState::kCreated: return Status::CREATED;
-    case ProcessState::kRunning: return Status::RUNNING;
-    case ProcessState::kPaused: return Status::PAUSED;
-    case ProcessState::kStopped: return Status::STOPPED;
+    case ProcessState::kCreated:
+      return Status::CREATED;
+    case ProcessState::kRunning:
+      return Status::RUNNING;
+    case ProcessState::kPaused:
+      return Status::PAUSED;
+    case ProcessState::kStopped:
+      return Status::STOPPED;
   }
   return Status::UNKNOWN;
 }
@@ -145,14 +149,14 @@ void wait(Pod& pod, const pb::WaitRequest& request, ttrpc::TypedResponder<pb::Wa
 
 void serve_life(ttrpc::Server& server, Pod* pod) {
   on<pb::CreateTaskRequest, pb::CreateTaskResponse>(server, "Create", [pod](const auto& r) { return create(*pod, r); });
-  on<pb::StartRequest, pb::StartResponse>(
-      server, "Start", [pod](const pb::StartRequest& r) -> Result<pb::StartResponse> {
-        auto pid = pod->start(r.id(), r.exec_id());
-        if (!pid) return fail(std::move(pid).error());
-        pb::StartResponse reply;
-        reply.set_pid(static_cast<std::uint32_t>(*pid));
-        return reply;
-      });
+  on<pb::StartRequest, pb::StartResponse>(server, "Start",
+                                          [pod](const pb::StartRequest& r) -> Result<pb::StartResponse> {
+                                            auto pid = pod->start(r.id(), r.exec_id());
+                                            if (!pid) return fail(std::move(pid).error());
+                                            pb::StartResponse reply;
+                                            reply.set_pid(static_cast<std::uint32_t>(*pid));
+                                            return reply;
+                                          });
   on<pb::DeleteRequest, pb::DeleteResponse>(server, "Delete", [pod](const auto& r) { return remove(*pod, r); });
   on<pb::ExecProcessRequest, Empty>(server, "Exec", [pod](const pb::ExecProcessRequest& r) {
     return empty(pod->add_exec(r.id(), r.exec_id(), r.spec().value(), stdio_of(r)));
@@ -162,8 +166,8 @@ void serve_life(ttrpc::Server& server, Pod* pod) {
   });
   on<pb::PauseRequest, Empty>(server, "Pause", [pod](const auto& r) { return empty(pod->pause(r.id())); });
   on<pb::ResumeRequest, Empty>(server, "Resume", [pod](const auto& r) { return empty(pod->resume(r.id())); });
-  on<pb::UpdateTaskRequest, Empty>(
-      server, "Update", [pod](const auto& r) { return empty(pod->update(r.id(), r.resources().value())); });
+  on<pb::UpdateTaskRequest, Empty>(server, "Update",
+                                   [pod](const auto& r) { return empty(pod->update(r.id(), r.resources().value())); });
   on<pb::ResizePtyRequest, Empty>(server, "ResizePty", [pod](const auto& r) {
     return empty(pod->resize(r.id(), r.exec_id(), r.width(), r.height()));
   });
@@ -186,8 +190,7 @@ void serve_task_api(ttrpc::Server& server, Pod& pod_ref, std::function<void()> s
   on<pb::ConnectRequest, pb::ConnectResponse>(server, "Connect", [pod](const auto& r) { return connect(*pod, r); });
   for (const char* service : kServices) {
     ttrpc::handle_later<pb::WaitRequest, pb::WaitResponse>(
-        server, service, "Wait",
-        [pod](const auto& r, auto responder) { wait(*pod, r, std::move(responder)); });
+        server, service, "Wait", [pod](const auto& r, auto responder) { wait(*pod, r, std::move(responder)); });
     ttrpc::handle_later<pb::ShutdownRequest, Empty>(
         server, service, "Shutdown",
         [pod, shut_down](const pb::ShutdownRequest& r, ttrpc::TypedResponder<Empty> responder) {

@@ -53,8 +53,8 @@ inline std::vector<LogEntry> read_log(const std::string& path) {
   for (const std::string_view line : lines) {
     const bool good = line.size() >= 40 && line[30] == ' ' && line[37] == ' ' && line[39] == ' ' && line[29] == 'Z';
     if (good) {
-      whole.push_back({std::string(line.substr(0, 30)), std::string(line.substr(31, 6)), std::string(line.substr(38, 1)),
-                       std::string(line.substr(40))});
+      whole.push_back({std::string(line.substr(0, 30)), std::string(line.substr(31, 6)),
+                       std::string(line.substr(38, 1)), std::string(line.substr(40))});
     } else {
       whole.push_back({{}, {}, "BROKEN", std::string(line)});
     }
