@@ -142,7 +142,7 @@ TEST_F(BuiltinNetworkTest, PodsCannotReachTheNodesLoopback) {
   TestHost::output_of(host_.pod("a"),
                       {"ip", "route", "replace", "127.0.0.1/32", "via", "10.88.0.1", "src", "10.88.0.2"});
   TestHost::output_of(host_.pod("a"), {"ip", "rule", "add", "pref", "0", "table", "main"});
-  EXPECT_THAT(secret.talk(host_.pod("a"), "127.0.0.1", 7777), HasSubstr("timeout"));
+  EXPECT_THAT(secret.talk(host_.pod("a"), "127.0.0.1", 7777, 500), HasSubstr("timeout"));
 }
 
 TEST_F(BuiltinNetworkTest, RemoveLeavesNothingAndIsIdempotent) {

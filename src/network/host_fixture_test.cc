@@ -19,7 +19,6 @@
 namespace berth::network {
 namespace {
 
-constexpr int kWaitMs = 1000;
 constexpr std::string_view kWord = "hello";
 
 sockaddr_in address_of(const std::string& text, std::uint16_t port) {
@@ -30,9 +29,9 @@ sockaddr_in address_of(const std::string& text, std::uint16_t port) {
   return out;
 }
 
-bool ready(int fd, short events) {
+bool ready(int fd, short events, int wait_ms) {
   pollfd wait{fd, events, 0};
-  return ::poll(&wait, 1, kWaitMs) == 1;
+  return ::poll(&wait, 1, wait_ms) == 1;
 }
 
 std::string text_of(const sockaddr_in& address) {
@@ -153,7 +152,7 @@ TestServer::TestServer(int netns_fd, const std::string& protocol, std::uint16_t 
   });
 }
 
-std::string TestServer::talk(int from_netns_fd, const std::string& address, std::uint16_t port) const {
+std::string TestServer::talk(int from_netns_fd, const std::string& address, std::uint16_t port, int wait_ms) const {
   std::string result;
   TestHost::in(from_netns_fd, [&] {
     const UniqueFd client(::socket(AF_INET, (tcp_ ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -162,32 +161,32 @@ std::string TestServer::talk(int from_netns_fd, const std::string& address, std:
       result = std::string("connect: ") + std::strerror(errno);
       return;
     }
-    result = tcp_ ? talk_tcp(client.get()) : talk_udp(client.get());
+    result = tcp_ ? talk_tcp(client.get(), wait_ms) : talk_udp(client.get(), wait_ms);
   });
   return result;
 }
 
-std::string TestServer::talk_tcp(int client) const {
-  if (!ready(client, POLLOUT)) return "connect: timeout";
+std::string TestServer::talk_tcp(int client, int wait_ms) const {
+  if (!ready(client, POLLOUT, wait_ms)) return "connect: timeout";
   int error = 0;
   socklen_t size = sizeof error;
   ::getsockopt(client, SOL_SOCKET, SO_ERROR, &error, &size);
   if (error != 0) return std::string("connect: ") + std::strerror(error);
-  if (!ready(socket_.get(), POLLIN)) return "accept: another server answered";
+  if (!ready(socket_.get(), POLLIN, wait_ms)) return "accept: another server answered";
   sockaddr_in peer{};
   size = sizeof peer;
   const UniqueFd served(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
   if (!served) return std::string("accept: ") + std::strerror(errno);
   std::array<char, 16> buffer{};
   if (::send(served.get(), kWord.data(), kWord.size(), MSG_NOSIGNAL) < 0) return "send: failed";
-  if (!ready(client, POLLIN)) return "receive: timeout";
+  if (!ready(client, POLLIN, wait_ms)) return "receive: timeout";
   const auto got = ::recv(client, buffer.data(), buffer.size(), 0);
   return got == static_cast<ssize_t>(kWord.size()) ? text_of(peer) : "receive: wrong";
 }
 
-std::string TestServer::talk_udp(int client) const {
+std::string TestServer::talk_udp(int client, int wait_ms) const {
   if (::send(client, kWord.data(), kWord.size(), MSG_NOSIGNAL) < 0) return std::string("send: ") + std::strerror(errno);
-  if (!ready(socket_.get(), POLLIN)) return "server: timeout";
+  if (!ready(socket_.get(), POLLIN, wait_ms)) return "server: timeout";
   std::array<char, 16> buffer{};
   sockaddr_in peer{};
   socklen_t size = sizeof peer;
@@ -195,7 +194,7 @@ std::string TestServer::talk_udp(int client) const {
       ::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&peer), &size);
   if (got < 0) return "server: failed";
   ::sendto(socket_.get(), buffer.data(), static_cast<std::size_t>(got), 0, reinterpret_cast<sockaddr*>(&peer), size);
-  if (!ready(client, POLLIN)) return "receive: timeout";
+  if (!ready(client, POLLIN, wait_ms)) return "receive: timeout";
   return ::recv(client, buffer.data(), buffer.size(), 0) == got ? text_of(peer) : "receive: wrong";
 }
 

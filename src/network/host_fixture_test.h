@@ -49,12 +49,13 @@ class TestServer {
  public:
   TestServer(int netns_fd, const std::string& protocol, std::uint16_t port);
   /// Connects from another namespace, sends a word and gets it back: the client's address as the server saw it, or what
-  /// failed ("connect: ..."). Waits a second at most.
-  [[nodiscard]] std::string talk(int from_netns_fd, const std::string& address, std::uint16_t port) const;
+  /// failed ("connect: ..."). Waits for each step at most `wait_ms`.
+  [[nodiscard]] std::string talk(int from_netns_fd, const std::string& address, std::uint16_t port,
+                                 int wait_ms = 10'000) const;
 
  private:
-  std::string talk_tcp(int client) const;
-  std::string talk_udp(int client) const;
+  std::string talk_tcp(int client, int wait_ms) const;
+  std::string talk_udp(int client, int wait_ms) const;
   bool tcp_;
   UniqueFd socket_;
 };
