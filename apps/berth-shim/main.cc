@@ -41,7 +41,10 @@ Result<> start(const CommandLine& line, const std::string& folder) {
 Result<> run(const CommandLine& line) {
   BERTH_ASSIGN(const std::string folder, working_folder(), "working folder");
   if (line.action == Action::kStart) return start(line, folder);
-  const auto engine = berth::engine::process::make_process_engine();
+  berth::engine::process::Options engine_options;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
+  if (const char* cache = std::getenv("BERTH_FILTER_CACHE"); cache != nullptr) engine_options.filter_cache = cache;
+  const auto engine = berth::engine::process::make_process_engine(engine_options);
   if (line.action == Action::kDelete) {
     BERTH_ASSIGN(const std::string reply, berth::shim::clear_dead_shim(*engine, folder), "delete");
     return berth::os::write_all(STDOUT_FILENO, reply);

@@ -33,7 +33,8 @@ bool same_pod(const pb::PodSandboxMetadata& a, const pb::PodSandboxMetadata& b) 
 
 std::string key_of(const pb::PodSandboxMetadata& metadata) {
   std::string key = "run";
-  for (const auto& part : {metadata.uid(), metadata.namespace_(), metadata.name(), std::to_string(metadata.attempt())}) {
+  for (const auto& part :
+       {metadata.uid(), metadata.namespace_(), metadata.name(), std::to_string(metadata.attempt())}) {
     key.push_back('\0');
     key.append(part);
   }
@@ -48,7 +49,8 @@ std::string protocol_word(pb::Protocol protocol) {
 Result<> check_ports(const pb::PodSandboxConfig& config) {
   if (config.port_mappings_size() > kMaxPortMappings) return fail(Code::kInvalid, "port_mappings: more than 4096");
   for (const auto& port : config.port_mappings()) {
-    if (port.container_port() < 1 || port.container_port() > 65535 || port.host_port() < 0 || port.host_port() > 65535) {
+    if (port.container_port() < 1 || port.container_port() > 65535 || port.host_port() < 0 ||
+        port.host_port() > 65535) {
       return fail(Code::kInvalid, "port_mappings: " + std::to_string(port.host_port()) + " to " +
                                       std::to_string(port.container_port()) + " are no ports");
     }
@@ -104,7 +106,8 @@ Result<> ServiceImpl::check_sandbox(const pb::RunPodSandboxRequest& request) con
   if (metadata.name().empty() || metadata.namespace_().empty() || metadata.uid().empty()) {
     return fail(Code::kInvalid, "metadata: name, namespace and uid are all needed");
   }
-  if (metadata.name().size() > kMaxName || metadata.namespace_().size() > kMaxName || metadata.uid().size() > kMaxName) {
+  if (metadata.name().size() > kMaxName || metadata.namespace_().size() > kMaxName ||
+      metadata.uid().size() > kMaxName) {
     return fail(Code::kInvalid, "metadata: a name is longer than 1024 bytes");
   }
   if (!request.runtime_handler().empty() && request.runtime_handler() != options_.default_handler) {
@@ -127,16 +130,18 @@ Result<pb::RunPodSandboxResponse> ServiceImpl::run_pod_sandbox(const Call& call,
   BERTH_TRY(check_sandbox(request), "RunPodSandbox");
   const auto& metadata = request.config().metadata();
   const std::string title = "RunPodSandbox " + metadata.namespace_() + "/" + metadata.name();
-  auto id = operations_.run(key_of(metadata), title, call, [this, request](Operation& operation) -> Result<std::string> {
-    // Read from memory once more: the operation that this one would have joined may have ended just now.
-    for (const auto& record : registry_->sandboxes()) {
-      if (record->state != SandboxState::kReady || !same_pod(record->config.metadata(), request.config().metadata())) {
-        continue;
-      }
-      if (const auto link = link_of(record->id); link && (*link)->alive()) return record->id;
-    }
-    return make_sandbox(operation, request);
-  });
+  auto id =
+      operations_.run(key_of(metadata), title, call, [this, request](Operation& operation) -> Result<std::string> {
+        // Read from memory once more: the operation that this one would have joined may have ended just now.
+        for (const auto& record : registry_->sandboxes()) {
+          if (record->state != SandboxState::kReady ||
+              !same_pod(record->config.metadata(), request.config().metadata())) {
+            continue;
+          }
+          if (const auto link = link_of(record->id); link && (*link)->alive()) return record->id;
+        }
+        return make_sandbox(operation, request);
+      });
   if (!id) return fail(std::move(id).error());
   pb::RunPodSandboxResponse answer;
   answer.set_pod_sandbox_id(*id);
@@ -151,7 +156,8 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
   for (std::size_t end = 0; end != std::string::npos;) {
     end = record.cgroup_parent.find('/', end + 1);
     const std::string prefix = record.cgroup_parent.substr(0, end);
-    const bool made_by_us = std::ranges::any_of(all, [&](const SandboxPtr& other) { return other->cgroup_top == prefix; });
+    const bool made_by_us =
+        std::ranges::any_of(all, [&](const SandboxPtr& other) { return other->cgroup_top == prefix; });
     if (made_by_us || !cgroup_exists(cgroups_, prefix)) {
       record.cgroup_top = prefix;
       break;
@@ -210,6 +216,7 @@ Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
       BERTH_TRY(write_pod_files(record, making.dir), "pod folder");
     }
     ShimStart start{.shim_path = options_.shim_path, .pod_dir = making.dir, .sandbox_id = record.id};
+    start.filter_cache = options_.root_dir + "/seccomp";
     if (!record.host_network) {
       BERTH_ASSIGN(start.netns_fd, netns_ready.get(), "sandbox");
     }

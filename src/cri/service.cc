@@ -16,7 +16,8 @@ constexpr const char* kCgroupRoot = "/sys/fs/cgroup";
 }  // namespace
 
 Result<std::unique_ptr<Service>> Service::open(ServiceOptions options) {
-  if (options.images == nullptr || options.network == nullptr) return fail(Code::kInternal, "service without its parts");
+  if (options.images == nullptr || options.network == nullptr)
+    return fail(Code::kInternal, "service without its parts");
   auto service = std::make_unique<ServiceImpl>(std::move(options));
   BERTH_TRY(service->start(), "state");
   return service;
@@ -25,6 +26,7 @@ Result<std::unique_ptr<Service>> Service::open(ServiceOptions options) {
 Result<> ServiceImpl::start() {
   BERTH_TRY(os::make_dirs(options_.root_dir, 0711), "root folder");
   BERTH_TRY(os::make_dirs(options_.state_dir + "/pods", 0711), "state folder");
+  BERTH_TRY(os::make_dirs(options_.root_dir + "/seccomp", 0700), "seccomp cache");
   BERTH_ASSIGN(cgroups_, os::find_cgroups(kCgroupRoot), "cgroups");
   BERTH_ASSIGN(host_, probe_host(cgroups_), "look at the machine");
   std::string rescued;
@@ -96,7 +98,9 @@ Result<ContainerPtr> ServiceImpl::shown_container(std::string_view id) const {
   return record;
 }
 
-std::string ServiceImpl::dir_of(const std::string& sandbox_id) const { return pod_dir(options_.state_dir, sandbox_id); }
+std::string ServiceImpl::dir_of(const std::string& sandbox_id) const {
+  return pod_dir(options_.state_dir, sandbox_id);
+}
 
 std::string ServiceImpl::dir_of(const ContainerRecord& record) const {
   return container_dir(options_.state_dir, record.sandbox_id, record.id);

@@ -62,7 +62,9 @@ os::SpawnOptions shim_command(const std::string& shim_path, const std::string& p
 
 }  // namespace
 
-std::string shim_socket(const std::string& pod_dir) { return pod_dir + "/shim.sock"; }
+std::string shim_socket(const std::string& pod_dir) {
+  return pod_dir + "/shim.sock";
+}
 
 Result<os::Child> start_shim(const ShimStart& start) {
   const std::string log_path = start.pod_dir + "/shim.log";
@@ -70,6 +72,7 @@ Result<os::Child> start_shim(const ShimStart& start) {
   BERTH_ASSIGN(auto pipe, os::make_pipe(), "shim ready pipe");
   auto spawn = shim_command(start.shim_path, start.pod_dir, start.sandbox_id, "serve");
   spawn.fds = {{pipe.write.get(), 1}, {log.get(), 2}};
+  if (!start.filter_cache.empty()) spawn.env.push_back("BERTH_FILTER_CACHE=" + start.filter_cache);
   os::Child child;
   const auto run = [&]() -> Result<> {
     BERTH_ASSIGN(child, os::spawn(spawn), "shim");
@@ -80,7 +83,8 @@ Result<os::Child> start_shim(const ShimStart& start) {
   const auto ready = read_ready(pipe.read.get(), std::chrono::steady_clock::now() + start.timeout);
   if (ready && *ready) return child;
   auto ended = end_process(child.pidfd.get(), milliseconds(5000));
-  if (!ended) log_warn("a shim that did not start cannot be killed", {{"pid", child.pid}, {"err", ended.error().text()}});
+  if (!ended)
+    log_warn("a shim that did not start cannot be killed", {{"pid", child.pid}, {"err", ended.error().text()}});
   if (!ready) return fail(ready.error());
   return fail(Code::kInternal, "the shim ended before it was ready: " + last_words(log_path));
 }

@@ -101,6 +101,14 @@ TEST_F(PatientTest, WaitsWhenAskedTo) {
   });
 }
 
+TEST_F(PatientTest, AResetIsNoProofOfTls) {
+  const auto count = std::make_shared<std::atomic<int>>(0);
+  expect_success([this, count](const ServerRequest& request, Reply& reply) {
+    if ((*count)++ == 0) return reply.reset();
+    serve_image(image_, request, reply);
+  });
+}
+
 TEST_F(PatientTest, GetsATokenAndKeepsItFromOthers) {
   sandbox_.run([&] {
     const auto leaked = std::make_shared<std::atomic<bool>>(false);

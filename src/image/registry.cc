@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <condition_variable>
 #include <ctime>
+#include <set>
+#include <utility>
 
 #include "base/strings.h"
 #include "image/printable.h"
@@ -100,9 +102,9 @@ Registry::Registry(RegistryOptions options, const Reference& reference, Credenti
   scheme_ = "https";
   if (host.port != 443 && is_loopback_host(host.host)) {
     scheme_ = "http";
-    schemes_left_ = {"https"};
+    other_scheme_ = "https";
   } else if (host.port != 443 && plain_allowed(host.host, host.port)) {
-    schemes_left_ = {"http"};
+    other_scheme_ = "http";
   }
   if (!credentials_.registry_token.empty()) authorization_ = "Bearer " + credentials_.registry_token;
 }
@@ -136,25 +138,26 @@ Result<Url> Registry::address(const std::string& path) {
   return parse_url(scheme + "://" + host_ + "/v2/" + repository_ + "/" + path);
 }
 
-/// Whether the first answer shows that the other scheme is spoken here; if so it is used from now on.
+/// Whether what came, while nothing has answered yet, shows that the other scheme may be spoken here; if so it is next.
 bool Registry::switch_scheme(const Outcome& outcome) {
   const MutexLock lock(mutex_);
-  if (schemes_left_.empty()) return false;
+  if (other_scheme_.empty()) return false;
   bool wrong = false;
   if (outcome) {
     // TLS servers that are met in plain text say so in words with status 400.
     wrong = scheme_ == "http" && outcome->status == 400 && to_lower(outcome->body).find("https") != std::string::npos;
   } else {
     const Kind kind = outcome.error().kind;
-    wrong = scheme_ == "http" ? kind == Kind::kBroken || kind == Kind::kProtocol
-                              : kind == Kind::kConnect || kind == Kind::kTls;
+    // One broken connection is an accident; TLS servers that are met in plain text break every one, or send an alert.
+    if (scheme_ == "http")
+      wrong = kind == Kind::kProtocol || (kind == Kind::kBroken && std::exchange(broke_once_, true));
+    if (scheme_ == "https") wrong = kind == Kind::kConnect || kind == Kind::kTls || kind == Kind::kStalled;
   }
   if (!wrong) {
-    if (outcome) schemes_left_.clear();
+    if (outcome) other_scheme_.clear();
     return false;
   }
-  scheme_ = *schemes_left_.begin();
-  schemes_left_.clear();
+  scheme_.swap(other_scheme_);
   return true;
 }
 
@@ -292,8 +295,9 @@ Result<Document> Registry::manifest(HttpSession& session, const std::string& whi
     request.total_timeout = kDocumentTimeout;
     request.stop = stop;
     Outcome outcome = attempt(session, request);
-    if (switch_scheme(outcome)) {
-      --tries;
+    // The first change costs no wait; more of them mean that neither scheme works just now.
+    if (switch_scheme(outcome) && tries < kMaxTries) {
+      if (tries > 1) BERTH_TRY(wait_for(options_.first_retry_delay, stop), what);
       continue;
     }
     if (outcome && outcome->status == 200) {

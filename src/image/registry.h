@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <set>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -77,7 +76,8 @@ class Registry final {
   const Credentials credentials_;
   Mutex mutex_;
   std::string scheme_ BERTH_GUARDED_BY(mutex_);
-  std::set<std::string> schemes_left_ BERTH_GUARDED_BY(mutex_);  ///< others that may be tried while none has answered
+  std::string other_scheme_ BERTH_GUARDED_BY(mutex_);  ///< may be tried instead while nothing has answered
+  bool broke_once_ BERTH_GUARDED_BY(mutex_) = false;
   std::string authorization_ BERTH_GUARDED_BY(mutex_);
   Mutex login_mutex_;  ///< one login at a time; taken before mutex_
 };

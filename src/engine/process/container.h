@@ -17,6 +17,7 @@ class LinuxContainer final : public ProcessContainer {
     spec::Spec spec;
     std::shared_ptr<const os::CgroupLayout> layout;
     Cgroup cgroup;
+    std::shared_ptr<const UniqueFd> filter_cache;  ///< nullptr: none
     Process init;
     UniqueFd channel;          ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;

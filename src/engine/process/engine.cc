@@ -23,7 +23,8 @@ namespace {
 /// The pid that a pidfd stands for, in our pid namespace.
 Result<pid_t> pid_of(int pidfd) {
   constexpr std::size_t kInfoLimit = 4096;
-  BERTH_ASSIGN(const std::string text, os::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), kInfoLimit), "pidfd");
+  BERTH_ASSIGN(const std::string text, os::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), kInfoLimit),
+               "pidfd");
   for (const auto line : split(text, '\n')) {
     if (!line.starts_with("Pid:")) continue;
     if (const auto pid = parse_number<pid_t>(trim(line.substr(4))); pid && *pid > 0) return *pid;
@@ -34,7 +35,8 @@ Result<pid_t> pid_of(int pidfd) {
 /// The parent's half of a creation: clones init and answers what it asks until it is ready.
 class Creation {
  public:
-  Creation(const CreateRequest& request, const Cgroup& cgroup) : request_(request), cgroup_(cgroup) {}
+  Creation(const CreateRequest& request, const Cgroup& cgroup, int filter_cache)
+      : request_(request), cgroup_(cgroup), filter_cache_(filter_cache) {}
   Creation(const Creation&) = delete;
   Creation& operator=(const Creation&) = delete;
   Creation(Creation&&) = delete;
@@ -55,6 +57,7 @@ class Creation {
 
   const CreateRequest& request_;
   const Cgroup& cgroup_;
+  int filter_cache_;  ///< borrowed; -1: none
   UniqueFd channel_;
   UniqueFd listener_;
   UniqueFd helper_;  ///< the pidfd of the process between, until it is reaped
@@ -122,7 +125,9 @@ Result<> Creation::answer(os::ChannelMessage& message) {
       if (process_.pid > 0) return map_user();
       map_pending_ = true;
       return {};
-    case Signal::kConsole: process_.console = std::move(message.fd); return {};
+    case Signal::kConsole:
+      process_.console = std::move(message.fd);
+      return {};
     case Signal::kHooks: {
       const auto& spec = request_.spec;
       const std::string state = hook_state(request_.id, request_.bundle, spec, spec::Status::kCreating, process_.pid);
@@ -130,10 +135,16 @@ Result<> Creation::answer(os::ChannelMessage& message) {
       BERTH_TRY(run_hooks(spec.hooks->create_runtime, "createRuntime", state), "hooks");
       return send_signal(channel_.get(), Signal::kGo);
     }
-    case Signal::kReady: ready_ = true; return {};
-    case Signal::kWarning: log_warn(message.text, {{"container", request_.id}}); return {};
-    case Signal::kError: return fail(error_of(message));
-    default: return fail(Code::kInternal, "unexpected message " + std::to_string(message.kind));
+    case Signal::kReady:
+      ready_ = true;
+      return {};
+    case Signal::kWarning:
+      log_warn(message.text, {{"container", request_.id}});
+      return {};
+    case Signal::kError:
+      return fail(error_of(message));
+    default:
+      return fail(Code::kInternal, "unexpected message " + std::to_string(message.kind));
   }
 }
 
@@ -161,6 +172,7 @@ Result<> Creation::talk() {
 
 Result<> Creation::run() {
   BERTH_ASSIGN(Launch launch, prepare_launch(request_, cgroup_), "create");
+  launch.filter_cache = filter_cache_;
   BERTH_TRY(clone(launch), "create");
   // Our copies of what the child has; its end of the channel closed with `pair`, so that its end of file reaches us.
   return talk();
@@ -185,8 +197,17 @@ class LinuxEngine final : public ProcessEngine {
 
  private:
   Result<std::shared_ptr<const os::CgroupLayout>> layout();
+  // The folder of compiled filters, opened at the first use; nullptr where there is none.
+  const UniqueFd* filter_cache() {
+    if (filter_cache_ == nullptr && !options_.filter_cache.empty()) {
+      auto dir = os::open_file(options_.filter_cache, O_PATH | O_DIRECTORY);
+      if (dir) filter_cache_ = std::make_shared<const UniqueFd>(std::move(*dir));
+    }
+    return filter_cache_.get();
+  }
 
   Options options_;
+  std::shared_ptr<const UniqueFd> filter_cache_;
   std::shared_ptr<const os::CgroupLayout> layout_;
 };
 
@@ -212,7 +233,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   Result<> done;
   if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
   if (done) {
-    Creation creation(request, cgroup);
+    Creation creation(request, cgroup, filter_cache() != nullptr ? filter_cache_->get() : -1);
     done = creation.run();
     if (done) {
       parts.init = creation.take_process();
@@ -229,6 +250,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   parts.spec = std::move(request.spec);
   parts.layout = cgroups;
   parts.cgroup = cgroup;
+  parts.filter_cache = filter_cache_;
   parts.start_socket = std::move(request.start_socket);
   return std::make_unique<LinuxContainer>(std::move(parts));
 }

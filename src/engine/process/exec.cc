@@ -26,6 +26,7 @@ struct ExecChild {
   const spec::Spec* spec = nullptr;
   CgroupEntry cgroup;
   int init_pidfd = -1;
+  int filter_cache = -1;
   int channel = -1;
 };
 
@@ -44,6 +45,7 @@ Result<> run_exec(ExecChild& child) {
   Finish::Setup setup;
   setup.process = &process;
   setup.seccomp = child.spec->linux->seccomp ? &*child.spec->linux->seccomp : nullptr;
+  setup.filter_cache = child.filter_cache;
   setup.stdio = child.request->stdio;
   setup.extra_fds = &child.request->extra_fds;
   setup.in_user_namespace = (namespaces_of(*child.spec) & CLONE_NEWUSER) != 0;
@@ -80,10 +82,16 @@ Result<> wait_for_exec(int channel_fd, const std::string& id, Process& process) 
       return fail(std::move(message).error());
     }
     switch (static_cast<Signal>(message->kind)) {
-      case Signal::kConsole: process.console = std::move(message->fd); break;
-      case Signal::kWarning: log_warn(message->text, {{"container", id}}); break;
-      case Signal::kError: return fail(error_of(*message));
-      default: return fail(Code::kInternal, "unexpected message " + std::to_string(message->kind));
+      case Signal::kConsole:
+        process.console = std::move(message->fd);
+        break;
+      case Signal::kWarning:
+        log_warn(message->text, {{"container", id}});
+        break;
+      case Signal::kError:
+        return fail(error_of(*message));
+      default:
+        return fail(Code::kInternal, "unexpected message " + std::to_string(message->kind));
     }
   }
 }
@@ -97,6 +105,7 @@ Result<Process> LinuxContainer::exec(const ExecRequest& request) {
   child.request = &request;
   child.spec = &parts_.spec;
   child.init_pidfd = parts_.init.pidfd.get();
+  child.filter_cache = parts_.filter_cache != nullptr ? parts_.filter_cache->get() : -1;
   BERTH_ASSIGN(child.cgroup, parts_.cgroup.entry(request.sub_cgroup), "exec");
   BERTH_ASSIGN(auto pair, os::unix_socketpair(), "exec");
   child.channel = pair.second.get();
@@ -111,7 +120,8 @@ Result<Process> LinuxContainer::exec(const ExecRequest& request) {
   if (cloned->pid == 0) {
     pair.first.reset();
     const auto done = run_exec(child);
-    ignore(send_error(child.channel, done ? Error(Code::kInternal, "exec returned") : done.error()), "nobody is left to tell");
+    ignore(send_error(child.channel, done ? Error(Code::kInternal, "exec returned") : done.error()),
+           "nobody is left to tell");
     ::_exit(1);
   }
   pair.second.reset();

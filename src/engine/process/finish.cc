@@ -19,6 +19,7 @@
 #include "os/file.h"
 #include "os/process_attr.h"
 #include "os/root_path.h"
+#include "os/seccomp_cache.h"
 
 namespace berth::engine::process {
 
@@ -40,12 +41,13 @@ std::uint64_t cap_mask(const std::vector<std::string>& names, std::uint64_t know
     if ((bit & known) == 0) missing.append(missing.empty() ? "" : " ").append(name);
     mask |= bit & known;
   }
-  if (!missing.empty() && warn) warn("capabilities not available here are left out of the " + std::string(set) + " set: " + missing);
+  if (!missing.empty() && warn)
+    warn("capabilities not available here are left out of the " + std::string(set) + " set: " + missing);
   return mask;
 }
 
 bool is_null_device(int fd) {
-  struct stat st {};
+  struct stat st{};
   return ::fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3);
 }
 
@@ -88,7 +90,9 @@ Result<> Finish::with_host_proc(int proc_fd) {
   if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined") {
     // The subfolder exists only where AppArmor is active, so that no other module's attribute is written by mistake.
     const auto done = os::write_proc(proc_fd, "self/attr/apparmor/exec", "exec " + process.apparmor_profile);
-    if (!done) return fail(done.error().in("process.apparmorProfile \"" + process.apparmor_profile + "\"").as(Code::kUnsupported));
+    if (!done)
+      return fail(
+          done.error().in("process.apparmorProfile \"" + process.apparmor_profile + "\"").as(Code::kUnsupported));
   }
   if (!process.selinux_label.empty()) {
     if (!os::exists("/sys/fs/selinux/enforce")) {
@@ -130,7 +134,7 @@ Result<> Finish::set_stdio() {
   const std::uint32_t uid = setup_.process->user.uid;
   for (int fd = 0; uid != 0 && fd < 3; ++fd) {
     // So that /dev/stdout can be opened by the user. Refused for read-only and unmapped ones, which is no harm.
-    struct stat st {};
+    struct stat st{};
     if (::fstat(fd, &st) == 0 && st.st_uid != uid && !is_null_device(fd)) {
       [[maybe_unused]] const int refused = ::fchown(fd, uid, static_cast<gid_t>(-1));
     }
@@ -211,7 +215,7 @@ Result<> Finish::compile_filter() {
     policy.rules.push_back(std::move(rule));
   }
   BERTH_ASSIGN(filter_flags_, os::seccomp_flags(config.flags), "linux.seccomp.flags");
-  BERTH_ASSIGN(filter_, os::compile_seccomp(policy), "linux.seccomp");
+  BERTH_ASSIGN(filter_, os::compile_seccomp_cached(policy, setup_.filter_cache), "linux.seccomp");
   has_filter_ = true;
   return {};
 }
@@ -238,7 +242,8 @@ Result<> Finish::set_capabilities() {
   wanted_permitted_ = cap_mask(wanted.permitted, mine.permitted, "permitted", setup_.warn);
   wanted_effective_ = cap_mask(wanted.effective, wanted_permitted_, "effective", {});
   wanted_inheritable_ = cap_mask(wanted.inheritable, bounding, "inheritable", {});
-  const std::uint64_t ambient = cap_mask(wanted.ambient, wanted_permitted_ & wanted_inheritable_, "ambient", setup_.warn);
+  const std::uint64_t ambient =
+      cap_mask(wanted.ambient, wanted_permitted_ & wanted_inheritable_, "ambient", setup_.warn);
   // setuid cleared the effective set; permitted lives by keep_caps. SETPCAP is needed to drop from the bounding set.
   BERTH_TRY(os::set_caps({mine.permitted, mine.permitted, mine.inheritable}), "capabilities");
   BERTH_TRY(os::limit_bounding_caps(keep, bounding), "capabilities");
@@ -250,9 +255,9 @@ Result<> Finish::set_capabilities() {
   return os::set_ambient_caps(ambient);
 }
 
-/// A first try with root's rights, since a user may not be able to walk there; a second as the user, who may be the only
-/// one who can (NFS, FUSE). Then the kernel is asked where we are: a working folder that came from a leaked descriptor
-/// lies outside the root and is refused. Source: CVE-2024-21626.
+/// A first try with root's rights, since a user may not be able to walk there; a second as the user, who may be the
+/// only one who can (NFS, FUSE). Then the kernel is asked where we are: a working folder that came from a leaked
+/// descriptor lies outside the root and is refused. Source: CVE-2024-21626.
 Result<> Finish::enter_cwd(bool final_try) {
   if (cwd_entered_ && !final_try) return {};
   const std::string& cwd = setup_.process->cwd;
@@ -287,7 +292,7 @@ Result<> Finish::find_program() {
     return e == ENOENT ? fail(std::move(error).as(Code::kNotFound)) : fail(std::move(error));
   };
   const auto usable = [](const std::string& path) {
-    struct stat st {};
+    struct stat st{};
     if (::stat(path.c_str(), &st) != 0) return errno;
     if (S_ISDIR(st.st_mode)) return EISDIR;
     return ::faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0 ? 0 : errno;

@@ -17,6 +17,7 @@ class Finish final {
   struct Setup {
     const spec::Process* process = nullptr;
     const spec::Seccomp* seccomp = nullptr;  ///< nullptr: none
+    int filter_cache = -1;                   ///< folder of compiled filters; -1: none
     Stdio stdio;
     int terminal = -1;  ///< the slave side; replaces stdio
     const std::vector<int>* extra_fds = nullptr;

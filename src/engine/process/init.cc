@@ -28,7 +28,8 @@ namespace {
 /// The child's way from clone to exec; a step per function, in the order of run().
 class Init {
  public:
-  explicit Init(const Launch& launch) : launch_(launch), spec_(*launch.spec), channel_(launch.channel), listener_(launch.listener) {}
+  explicit Init(const Launch& launch)
+      : launch_(launch), spec_(*launch.spec), channel_(launch.channel), listener_(launch.listener) {}
 
   Result<> run();
   [[nodiscard]] int error_fd() const { return connection_.valid() ? connection_.get() : channel_; }
@@ -72,7 +73,8 @@ Result<> Init::map_user() {
     BERTH_TRY(expect_signal(channel_, Signal::kGo), "user namespace");
   }
   if (!launch_.in_user_namespace()) return {};
-  // Root inside, for everything that is set up. Where 0 is not mapped the overflow id keeps its capabilities all the same.
+  // Root inside, for everything that is set up. Where 0 is not mapped the overflow id keeps its capabilities all the
+  // same.
   ignore(os::set_ids(0, 0), "a namespace without a root is set up by capabilities");
   return {};
 }
@@ -123,8 +125,8 @@ Result<> Init::wait_for_start() {
   if (listener_ < 0) {
     return expect_signal(channel_, Signal::kStart);
   }
-  // Whoever reaches the socket may start the container: its folder is the runtime's own. A peer that goes away without a
-  // word is no start.
+  // Whoever reaches the socket may start the container: its folder is the runtime's own. A peer that goes away without
+  // a word is no start.
   while (true) {
     const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
     if (fd < 0) {
@@ -156,6 +158,7 @@ Result<> Init::run() {
   Finish::Setup setup;
   setup.process = &*spec_.process;
   setup.seccomp = spec_.linux->seccomp ? &*spec_.linux->seccomp : nullptr;
+  setup.filter_cache = launch_.filter_cache;
   setup.stdio = launch_.request->stdio;
   setup.extra_fds = &launch_.request->extra_fds;
   setup.die_with_parent = launch_.request->die_with_parent;

@@ -45,6 +45,7 @@ struct Launch {
   int channel = -1;                  ///< the child's end
   int listener = -1;                 ///< of request.start_socket; -1: the start comes by the channel
   bool console = false;
+  int filter_cache = -1;             ///< of Options::filter_cache, borrowed; -1: none
 
   [[nodiscard]] bool makes(std::uint64_t flag) const { return (new_namespaces & flag) != 0; }
   /// Whether the container runs in a user namespace of its own or a joined one.

@@ -9,6 +9,8 @@ namespace berth::engine::process {
 struct Options {
   /// Where cgroup hierarchies are mounted.
   std::string cgroup_root = "/sys/fs/cgroup";
+  /// Folder in which compiled seccomp filters are kept, writable by nobody but us; empty or absent: none are.
+  std::string filter_cache{};
 };
 
 /// What outlives the process that created a container, enough to work on it from another process (berth-oci's
