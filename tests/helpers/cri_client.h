@@ -16,8 +16,8 @@ namespace pb = ::runtime::v1;
 using Runtime = pb::RuntimeService::Stub;
 using Images = pb::ImageService::Stub;
 
-/// A CRI client as a kubelet is one, with the few steps that tests repeat. Thread-safe; calls block. It speaks to any CRI
-/// server. An error's code is the gRPC status's.
+/// A CRI client as a kubelet is one, with the few steps that tests repeat. Thread-safe; calls block. It speaks to any
+/// CRI server. An error's code is the gRPC status's.
 class CriClient final {
  public:
   explicit CriClient(const std::string& socket_path);

@@ -43,8 +43,8 @@ T must(Result<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
-/// One node for all tests of a suite; pods are ended after each test. `Traits::options()` says what it is like. A test that
-/// fails is followed by the end of the server's log.
+/// One node for all tests of a suite; pods are ended after each test. `Traits::options()` says what it is like. A test
+/// that fails is followed by the end of the server's log.
 template <class Traits>
 class HostTest : public testing::Test {
  public:

@@ -8,7 +8,8 @@
 namespace berth::test {
 
 struct IsolationOptions {
-  /// A mount namespace of its own, a recursive slave of the machine's. Without it, what is started mounts where PID 1 looks.
+  /// A mount namespace of its own, a recursive slave of the machine's. Without it, what is started mounts where PID 1
+  /// looks.
   bool private_mounts = true;
 };
 

@@ -1,6 +1,6 @@
 // A container's program that logs at a steady pace: "line 1", "line 2", ... at RATE lines a second (argument, default
-// 1000) until SIGTERM; its last line is then "end N". Behind its schedule it catches up, so that a blocked pipe loses no
-// line. Lines after argument COUNT (0: none) are not written, and it ends with code 0.
+// 1000) until SIGTERM; its last line is then "end N". Behind its schedule it catches up, so that a blocked pipe loses
+// no line. Lines after argument COUNT (0: none) are not written, and it ends with code 0.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,7 +32,7 @@ void put(const char* data, std::size_t size) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = [](int) { g_end = 1; };
   ::sigaction(SIGTERM, &action, nullptr);
   const long long rate = argc > 1 ? std::atoll(argv[1]) : 1000;

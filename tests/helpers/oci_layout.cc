@@ -23,7 +23,8 @@ using nlohmann::json;
 
 void put_octal(char* field, std::size_t width, std::uint64_t value) {
   std::array<char, 24> text{};
-  std::snprintf(text.data(), text.size(), "%0*llo", static_cast<int>(width - 1), static_cast<unsigned long long>(value));
+  std::snprintf(text.data(), text.size(), "%0*llo", static_cast<int>(width - 1),
+                static_cast<unsigned long long>(value));
   std::memcpy(field, text.data(), width - 1);
 }
 
@@ -81,12 +82,16 @@ TarBuilder& TarBuilder::whiteout(std::string_view name) {
   const auto base = slash == std::string_view::npos ? 0 : slash + 1;
   return file(std::string(name.substr(0, base)) + ".wh." + std::string(name.substr(base)), "");
 }
-TarBuilder& TarBuilder::opaque(std::string_view name) { return file(std::string(name) + "/.wh..wh..opq", ""); }
+TarBuilder& TarBuilder::opaque(std::string_view name) {
+  return file(std::string(name) + "/.wh..wh..opq", "");
+}
 TarBuilder& TarBuilder::lying_file(std::string_view name, std::uint64_t size, std::string_view content) {
   entry(name, '0', {}, content, size, 0644, 0, 0);
   return *this;
 }
-std::string TarBuilder::finish() const { return bytes_ + std::string(2 * kBlock, '\0'); }
+std::string TarBuilder::finish() const {
+  return bytes_ + std::string(2 * kBlock, '\0');
+}
 
 std::string gzip(std::string_view data) {
   z_stream stream{};

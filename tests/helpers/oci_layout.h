@@ -36,7 +36,7 @@ class TarBuilder final {
 [[nodiscard]] std::string sha256(std::string_view data);
 
 struct Image {
-  std::vector<std::string> layers;  ///< tar archives, base first
+  std::vector<std::string> layers;                   ///< tar archives, base first
   nlohmann::json config = nlohmann::json::object();  ///< the "config" object: Cmd, Env, User, ...
 };
 

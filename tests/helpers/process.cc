@@ -44,7 +44,9 @@ Process& Process::operator=(Process&& other) noexcept {
   return *this;
 }
 
-Process::~Process() { kill(); }
+Process::~Process() {
+  kill();
+}
 
 bool Process::alive() const {
   if (!child_.pidfd.valid()) return false;

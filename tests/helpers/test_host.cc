@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::chrono::seconds kReadyTimeout{60};
 constexpr std::chrono::seconds kStopGrace{30};
+constexpr std::string_view kDirWord = "@DIR@";
 constexpr std::size_t kMaxLog = 256U << 20;
 
 // The reference plugins, set up as a cluster's simplest network is.
@@ -32,7 +33,9 @@ std::string reference_conflist(const std::string& dir) {
   {"type": "portmap", "capabilities": {"portMappings": true}}]})";
 }
 
-std::string quoted_log(const std::string& text) { return "\n--- its log ends:\n" + text + "\n---"; }
+std::string quoted_log(const std::string& text) {
+  return "\n--- its log ends:\n" + text + "\n---";
+}
 
 }  // namespace
 
@@ -65,9 +68,13 @@ Result<> TestHost::make() {
 }
 
 Result<> TestHost::start_registry() {
-  const std::string config = "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
-                             "storage: {filesystem: {rootdirectory: " + dir_ + "/registry}, delete: {enabled: true}}\n"
-                             "http: {addr: " + kRegistry + "}\n";
+  const std::string config =
+      "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+      "storage: {filesystem: {rootdirectory: " +
+      dir_ +
+      "/registry}, delete: {enabled: true}}\n"
+      "http: {addr: " +
+      kRegistry + "}\n";
   BERTH_TRY(os::write_file_atomic(dir_ + "/registry.yml", config), "configuration");
   BERTH_ASSIGN(registry_, Process::start({"docker-registry", "serve", dir_ + "/registry.yml"}, dir_ + "/registry.log"),
                "start");
@@ -75,7 +82,8 @@ Result<> TestHost::start_registry() {
     return !registry_.alive() || http_get("127.0.0.1", 5000, "/v2/", std::chrono::seconds(5)).has_value();
   });
   if (up && registry_.alive()) return {};
-  return fail(Code::kUnavailable, "it does not answer" + quoted_log(os::read_file(dir_ + "/registry.log", kMaxLog).value_or("")));
+  return fail(Code::kUnavailable,
+              "it does not answer" + quoted_log(os::read_file(dir_ + "/registry.log", kMaxLog).value_or("")));
 }
 
 Result<> TestHost::push_images() {
@@ -120,6 +128,9 @@ std::string TestHost::containerd_config() const {
 Result<> TestHost::write_config() {
   const bool berth = options_.server == Server::kBerth;
   auto conflist = options_.conflist;
+  for (auto at = conflist.find(kDirWord); at != std::string::npos; at = conflist.find(kDirWord)) {
+    conflist.replace(at, kDirWord.size(), dir_);
+  }
   if (conflist.empty() && !berth) conflist = reference_conflist(dir_);
   if (!conflist.empty()) BERTH_TRY(os::write_file_atomic(cni_dir() + "/10-test.conflist", conflist), "conflist");
   return os::write_file_atomic(dir_ + "/config.toml", berth ? berth_config() : containerd_config());
@@ -163,7 +174,9 @@ Result<> TestHost::start_daemon() {
   return fail(Code::kUnavailable, "the server does not become ready: " + last + quoted_log(daemon_log()));
 }
 
-Result<int> TestHost::stop_daemon() { return daemon_.stop(kStopGrace); }
+Result<int> TestHost::stop_daemon() {
+  return daemon_.stop(kStopGrace);
+}
 
 std::string TestHost::daemon_log(std::size_t bytes) const {
   auto text = os::read_file(dir_ + "/daemon.log", kMaxLog).value_or("");

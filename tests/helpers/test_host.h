@@ -21,6 +21,7 @@ struct TestHostOptions {
   /// More of config.toml (berthd) after what the fixture writes; sections as a whole, not [cgroup] or [network].
   std::string config{};
   /// A CNI conflist for the pods; empty: berthd's built-in network, and for containerd the reference bridge plugin.
+  /// "@DIR@" in it becomes dir().
   std::string conflist{};
   /// Which of the test images the registry gets; none: no registry.
   std::vector<std::string> images = {"busybox"};
@@ -29,8 +30,8 @@ struct TestHostOptions {
 };
 
 /// A node for a test: a registry on loopback with the test images, a CRI server with every folder of its own below one
-/// temporary folder, and a client. To be used inside run_isolated(). Several may exist in one process, one after another
-/// or, but for the registry's port, side by side. The destructor ends and removes everything, pods included.
+/// temporary folder, and a client. To be used inside run_isolated(). Several may exist in one process, one after
+/// another or, but for the registry's port, side by side. The destructor ends and removes everything, pods included.
 class TestHost final {
  public:
   /// Makes it all and waits until the server answers. Errors name the step and quote the server's log.

@@ -54,11 +54,15 @@ Result<std::map<std::string, Image>> make_test_images(const std::string& program
   std::map<std::string, Image> images;
   images["busybox"] = {{base}, web};
   // A hard link and its target are in one layer, as tar writes them.
-  images["layered"] = {
-      {base,
-       TarBuilder().dir("data").whiteout("data/gone").file("data/one", "one\n").hard_link("data/link", "data/one").finish(),
-       TarBuilder().dir("data/dir").opaque("data/dir").file("data/dir/new", "new\n").finish()},
-      web};
+  images["layered"] = {{base,
+                        TarBuilder()
+                            .dir("data")
+                            .whiteout("data/gone")
+                            .file("data/one", "one\n")
+                            .hard_link("data/link", "data/one")
+                            .finish(),
+                        TarBuilder().dir("data/dir").opaque("data/dir").file("data/dir/new", "new\n").finish()},
+                       web};
   images["configured"] = {{base}, configured};
   images["logger"] = {{base, logger}, {{"Cmd", json::array({"/bin/log_writer"})}, {"Env", json::array({kPath})}}};
   images["pause"] = {{pause}, {{"Entrypoint", json::array({"/bin/pause"})}}};

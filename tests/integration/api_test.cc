@@ -1,0 +1,204 @@
+// The rest of the CRI: versions and conditions, images, usage figures, and what is not built.
+#include <gmock/gmock.h>
+
+#include <map>
+#include <set>
+#include <thread>
+
+#include "fixture.h"
+#include "wait.h"
+
+namespace berth::test {
+namespace {
+
+struct Images2 {
+  static TestHostOptions options() { return {.images = {"busybox", "configured"}}; }
+};
+using ApiTest = HostTest<Images2>;
+
+TEST_F(ApiTest, VersionStatusAndConfiguration) {
+  pb::VersionRequest ask;
+  ask.set_version("v1");
+  const auto version = must(cri().call(&Runtime::Version, ask));
+  EXPECT_EQ(version.runtime_name(), "berth");
+  EXPECT_EQ(version.runtime_api_version(), "v1");
+  EXPECT_FALSE(version.runtime_version().empty());
+
+  pb::StatusRequest request;
+  request.set_verbose(true);
+  const auto status = must(cri().call(&Runtime::Status, request));
+  std::map<std::string, bool> conditions;
+  for (const auto& condition : status.status().conditions()) conditions[condition.type()] = condition.status();
+  EXPECT_EQ(conditions, (std::map<std::string, bool>{{"NetworkReady", true}, {"RuntimeReady", true}}));
+  std::vector<std::string> handlers;
+  for (const auto& handler : status.runtime_handlers()) handlers.push_back(handler.name());
+  EXPECT_THAT(handlers, testing::UnorderedElementsAre("", "berth"));
+  EXPECT_FALSE(status.info().empty());
+
+  EXPECT_EQ(must(cri().call(&Runtime::RuntimeConfig, pb::RuntimeConfigRequest())).linux().cgroup_driver(),
+            pb::CGROUPFS);
+}
+
+// docs/cri-coverage.md lists these; each answers with its name, at once.
+TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
+  const auto unary = [](const char* name, auto method, const auto& request) {
+    EXPECT_TRUE(fails(cri().call(method, request), Code::kUnsupported, name));
+  };
+  unary("Exec", &Runtime::Exec, pb::ExecRequest());
+  unary("Attach", &Runtime::Attach, pb::AttachRequest());
+  unary("PortForward", &Runtime::PortForward, pb::PortForwardRequest());
+  unary("PodSandboxStats", &Runtime::PodSandboxStats, pb::PodSandboxStatsRequest());
+  unary("ListPodSandboxStats", &Runtime::ListPodSandboxStats, pb::ListPodSandboxStatsRequest());
+  unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
+  unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
+  unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());
+  unary("ListMetricDescriptors", &Runtime::ListMetricDescriptors, pb::ListMetricDescriptorsRequest());
+  unary("ListPodSandboxMetrics", &Runtime::ListPodSandboxMetrics, pb::ListPodSandboxMetricsRequest());
+  unary("UpdatePodSandboxResources", &Runtime::UpdatePodSandboxResources, pb::UpdatePodSandboxResourcesRequest());
+
+  const auto stream = [](const char* name, auto open, auto reply) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + CriClient::kTimeout);
+    const auto reader = open(&context);
+    EXPECT_FALSE(reader->Read(&reply)) << name;
+    const auto status = reader->Finish();
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << name;
+    EXPECT_NE(status.error_message().find(name), std::string::npos) << status.error_message();
+  };
+  auto& runtime = cri().runtime();
+  stream(
+      "StreamPodSandboxes", [&](auto* c) { return runtime.StreamPodSandboxes(c, {}); },
+      pb::StreamPodSandboxesResponse());
+  stream("StreamContainers", [&](auto* c) { return runtime.StreamContainers(c, {}); }, pb::StreamContainersResponse());
+  stream(
+      "StreamContainerStats", [&](auto* c) { return runtime.StreamContainerStats(c, {}); },
+      pb::StreamContainerStatsResponse());
+  stream(
+      "StreamPodSandboxStats", [&](auto* c) { return runtime.StreamPodSandboxStats(c, {}); },
+      pb::StreamPodSandboxStatsResponse());
+  stream(
+      "StreamPodSandboxMetrics", [&](auto* c) { return runtime.StreamPodSandboxMetrics(c, {}); },
+      pb::StreamPodSandboxMetricsResponse());
+  stream(
+      "GetContainerEvents", [&](auto* c) { return runtime.GetContainerEvents(c, {}); }, pb::ContainerEventResponse());
+  stream("StreamImages", [&](auto* c) { return cri().images().StreamImages(c, {}); }, pb::StreamImagesResponse());
+}
+
+TEST_F(ApiTest, ImagesAreListedAndFoundByEachOfTheirNames) {
+  const auto list = must(cri().call(&Images::ListImages, pb::ListImagesRequest()));
+  ASSERT_EQ(list.images_size(), 2);
+  const auto id = must(cri().pull(TestHost::image("busybox")));
+  const auto& image = list.images(0).id() == id ? list.images(0) : list.images(1);
+  const auto& other = list.images(0).id() == id ? list.images(1) : list.images(0);
+  EXPECT_TRUE(id.starts_with("sha256:"));
+  EXPECT_THAT(image.repo_tags(), testing::ElementsAre(TestHost::image("busybox")));
+  ASSERT_EQ(image.repo_digests_size(), 1);
+  EXPECT_GT(image.size(), 500'000U);
+  EXPECT_FALSE(image.pinned());
+  EXPECT_EQ(other.username(), "app");
+  EXPECT_FALSE(other.has_uid());
+
+  for (const auto& name : {id, id.substr(7), id.substr(7, 12), TestHost::image("busybox"), image.repo_digests(0)}) {
+    pb::ImageStatusRequest request;
+    request.mutable_image()->set_image(name);
+    const auto reply = must(cri().call(&Images::ImageStatus, request));
+    EXPECT_EQ(reply.image().id(), id) << name;
+    pb::ListImagesRequest filtered;
+    filtered.mutable_filter()->mutable_image()->set_image(name);
+    EXPECT_EQ(must(cri().call(&Images::ListImages, filtered)).images_size(), 1) << name;
+  }
+  pb::ImageStatusRequest absent;
+  absent.mutable_image()->set_image(TestHost::image("absent"));
+  EXPECT_FALSE(must(cri().call(&Images::ImageStatus, absent)).has_image());
+
+  const auto usage = must(cri().call(&Images::ImageFsInfo, pb::ImageFsInfoRequest()));
+  ASSERT_EQ(usage.image_filesystems_size(), 1);
+  EXPECT_GT(usage.image_filesystems(0).used_bytes().value(), 500'000U);
+  EXPECT_TRUE(usage.image_filesystems(0).fs_id().mountpoint().starts_with(host().root()));
+}
+
+TEST_F(ApiTest, AnImageInUseLosesItsNameAndItsContainerGoesOn) {
+  const auto config = host().pod_config("pod");
+  const auto pod = must(cri().run_pod(config));
+  const auto id = must(cri().run(pod, host().shell_config("main", "exec sleep 1000"), config));
+  pb::RemoveImageRequest request;
+  request.mutable_image()->set_image(TestHost::image("busybox"));
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(ok(cri().call(&Images::RemoveImage, request)));
+  EXPECT_EQ(must(cri().shell(id, "cat /data/kept")), "kept\n");
+  EXPECT_TRUE(fails(cri().create(pod, host().shell_config("second", "true"), config), Code::kNotFound, "busybox"));
+  must(cri().end_pod(pod));
+  EXPECT_TRUE(ok(cri().pull(TestHost::image("busybox"))));
+}
+
+TEST_F(ApiTest, PullsThatCannotBeAreExplained) {
+  EXPECT_TRUE(fails(cri().pull(TestHost::image("absent")), Code::kNotFound, "absent"));
+  EXPECT_TRUE(fails(cri().pull("127.0.0.1:5000/busybox:no-such-tag"), Code::kNotFound, "no-such-tag"));
+  EXPECT_TRUE(fails(cri().pull("127.0.0.1:5999/busybox:latest"), Code::kUnavailable, "127.0.0.1:5999"));
+  for (const auto* bad : {"", "UPPER/case", "127.0.0.1:5000/a b", "127.0.0.1:5000/x@sha256:short", ":tag"}) {
+    EXPECT_TRUE(fails(cri().pull(bad), Code::kInvalid)) << bad;
+  }
+  const auto digest = "127.0.0.1:5000/busybox@sha256:" + std::string(64, '0');
+  EXPECT_TRUE(fails(cri().pull(digest), Code::kNotFound));
+}
+
+TEST_F(ApiTest, PullsOfOneImageAtTheSameTimeJoin) {
+  pb::RemoveImageRequest request;
+  request.mutable_image()->set_image(TestHost::image("configured"));
+  must(cri().call(&Images::RemoveImage, request));
+  std::vector<std::thread> threads;
+  std::vector<Result<std::string>> ids(6, fail(Code::kInternal, "no answer"));
+  for (auto& id : ids) threads.emplace_back([&id] { id = cri().pull(TestHost::image("configured")); });
+  for (auto& thread : threads) thread.join();
+  for (const auto& id : ids) {
+    ASSERT_TRUE(ok(id));
+    EXPECT_EQ(*id, *ids[0]);
+  }
+}
+
+TEST_F(ApiTest, UsageFigures) {
+  const auto config = host().pod_config("pod");
+  const auto pod = must(cri().run_pod(config));
+  auto busy_config =
+      host().shell_config("busy", "dd if=/dev/zero of=/tmp/file bs=1M count=8 2>/dev/null; while true; do :; done");
+  (*busy_config.mutable_labels())["app"] = "busy";
+  const auto busy = must(cri().run(pod, busy_config, config));
+  const auto idle = must(cri().run(pod, host().shell_config("idle", "exec sleep 1000"), config));
+  const auto created = must(cri().create(pod, host().shell_config("created", "true"), config));
+
+  pb::ContainerStatsRequest request;
+  request.set_container_id(busy);
+  pb::ContainerStats stats;
+  EXPECT_TRUE(wait_until(std::chrono::seconds(40), [&] {
+    stats = must(cri().call(&Runtime::ContainerStats, request)).stats();
+    return stats.cpu().usage_core_nano_seconds().value() > 100'000'000 && stats.memory().usage_bytes().value() > 0;
+  })) << stats.ShortDebugString();
+  EXPECT_EQ(stats.attributes().id(), busy);
+  EXPECT_EQ(stats.attributes().metadata().name(), "busy");
+  EXPECT_EQ(stats.attributes().labels().at("app"), "busy");
+  EXPECT_GT(stats.memory().working_set_bytes().value(), 0U);
+  EXPECT_GT(stats.cpu().timestamp(), 0);
+
+  const auto ids = [](const pb::ContainerStatsFilter& filter) {
+    pb::ListContainerStatsRequest list;
+    *list.mutable_filter() = filter;
+    std::set<std::string> found;
+    for (const auto& one : must(cri().call(&Runtime::ListContainerStats, list)).stats())
+      found.insert(one.attributes().id());
+    return found;
+  };
+  EXPECT_EQ(ids({}), (std::set<std::string>{busy, idle}));
+  pb::ContainerStatsFilter filter;
+  (*filter.mutable_label_selector())["app"] = "busy";
+  EXPECT_EQ(ids(filter), std::set<std::string>{busy});
+  pb::ContainerStatsFilter by_pod;
+  by_pod.set_pod_sandbox_id(pod);
+  EXPECT_EQ(ids(by_pod).size(), 2U);
+
+  request.set_container_id(created);
+  EXPECT_TRUE(ok(cri().call(&Runtime::ContainerStats, request)));
+  request.set_container_id(std::string(64, 'e'));
+  EXPECT_TRUE(fails(cri().call(&Runtime::ContainerStats, request), Code::kNotFound));
+}
+
+}  // namespace
+}  // namespace berth::test
