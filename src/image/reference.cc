@@ -99,6 +99,20 @@ bool valid_registry(std::string_view text) {
   return valid_host(text.substr(0, colon)) && valid_port(text.substr(colon + 1));
 }
 
+bool valid_registry_pattern(std::string_view text) {
+  if (text.starts_with("*.")) text.remove_prefix(2);
+  return valid_registry(text);
+}
+
+bool registry_pattern_matches(std::string_view pattern, std::string_view host, unsigned port) {
+  const bool below = pattern.starts_with("*.");
+  const HostPort wanted = split_host_port(below ? pattern.substr(1) : pattern);  // ".domain" keeps its dot
+  if (wanted.port != 0 && wanted.port != port) return false;
+  const std::string name = to_lower(host);
+  const std::string suffix = to_lower(wanted.host);
+  return below ? name.size() > suffix.size() && name.ends_with(suffix) : name == suffix;
+}
+
 HostPort split_host_port(std::string_view registry) {
   HostPort out;
   std::string_view rest;

@@ -36,6 +36,12 @@ struct Reference {
 /// Whether `text` is "host", "host:port" or "[v6]:port" as a Reference's registry may be.
 [[nodiscard]] bool valid_registry(std::string_view text);
 
+/// Whether `text` can stand in insecure_registries: a registry, or "*.domain" with an optional port.
+[[nodiscard]] bool valid_registry_pattern(std::string_view text);
+/// Whether `pattern` (a valid one) means `host` at `port`: the host itself or, for "*.domain", any below the domain;
+/// any port when it names none. Case does not matter.
+[[nodiscard]] bool registry_pattern_matches(std::string_view pattern, std::string_view host, unsigned port);
+
 /// Host and port of a registry; the host without brackets, the port 0 when absent. `registry` is a valid one.
 struct HostPort {
   std::string host;

@@ -106,6 +106,20 @@ TEST(Reference, KnowsLoopback) {
   }
 }
 
+TEST(Reference, MatchesPatterns) {
+  for (const char* text : {"a.b", "a:80", "[::1]:5000", "*.lan", "*.lan:5000"})
+    EXPECT_TRUE(valid_registry_pattern(text)) << text;
+  for (const char* text : {"", "*", "*.", "*a.b", "a.*", "http://a", "*.*.b"})
+    EXPECT_FALSE(valid_registry_pattern(text)) << text;
+  EXPECT_TRUE(registry_pattern_matches("Reg.lan", "reg.LAN", 5000));
+  EXPECT_TRUE(registry_pattern_matches("*.lan", "a.b.lan", 80));
+  EXPECT_TRUE(registry_pattern_matches("*.lan:5000", "a.lan", 5000));
+  EXPECT_FALSE(registry_pattern_matches("*.lan:5000", "a.lan", 80));
+  EXPECT_FALSE(registry_pattern_matches("*.lan", "lan", 80));
+  EXPECT_FALSE(registry_pattern_matches("*.lan", "evillan", 80));
+  EXPECT_FALSE(registry_pattern_matches("reg.lan:1", "reg.lan", 2));
+}
+
 TEST(Reference, SplitsHostAndPort) {
   EXPECT_EQ(split_host_port("[::1]:80").host, "::1");
   EXPECT_EQ(split_host_port("[::1]:80").port, 80U);

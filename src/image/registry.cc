@@ -123,10 +123,7 @@ Result<std::unique_ptr<HttpSession>> Registry::session() const {
 bool Registry::plain_allowed(const std::string& host, unsigned port) const {
   if (is_loopback_host(host)) return true;
   return std::any_of(options_.insecure_registries.begin(), options_.insecure_registries.end(),
-                     [&](const std::string& entry) {
-                       const HostPort allowed = split_host_port(entry);
-                       return to_lower(allowed.host) == to_lower(host) && (allowed.port == 0 || allowed.port == port);
-                     });
+                     [&](const std::string& entry) { return registry_pattern_matches(entry, host, port); });
 }
 
 Result<Url> Registry::address(const std::string& path) {

@@ -26,9 +26,9 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
                 "image store: default registry \"" + printable(options.default_registry) + "\" is no host name");
   }
   for (const std::string& entry : options.insecure_registries) {
-    if (!valid_registry(entry)) {
+    if (!valid_registry_pattern(entry)) {
       return fail(Code::kInvalid,
-                  "image store: insecure registry \"" + printable(entry) + "\" is not host or host:port");
+                  "image store: insecure registry \"" + printable(entry) + "\" is not host, host:port or *.domain");
     }
   }
   BERTH_ASSIGN(Disk disk, Disk::open(options.root), "open");

@@ -98,8 +98,8 @@ Result<std::size_t> TarReader::step_data(Bytes bytes) {
 }
 
 Result<> TarReader::finish() {
-  // The last entry's padding and the end marker may be missing: some writers (umoci among them) stop with the last byte of
-  // content, and every other reader takes that. Nothing of the content can be missing then.
+  // The last entry's padding and the end marker may be missing: some writers (umoci among them) stop with the last byte
+  // of content, and every other reader takes that. Nothing of the content can be missing then.
   const bool between = (state_ == State::kHeader && block_fill_ == 0) || state_ == State::kPadding;
   if (state_ == State::kEnd || (between && !pending_)) return {};
   const std::string where =
