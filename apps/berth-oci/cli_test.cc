@@ -1,5 +1,5 @@
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <pty.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -71,7 +71,8 @@ class CliTest : public ::testing::Test {
   }
   /// create or detached run keep the descriptors they get: files, so that reading does not wait for the container.
   int detached(const std::string& words, const std::string& out = "/dev/null") {
-    const std::string line = "cd " + bundle_.path() + " && " + program() + " --root " + root() + " " + words + " > " + out + " 2>&1 < /dev/null";
+    const std::string line = "cd " + bundle_.path() + " && " + program() + " --root " + root() + " " + words + " > " +
+                             out + " 2>&1 < /dev/null";
     const int status_word = std::system(line.c_str());  // NOLINT: a test's own words
     return WEXITSTATUS(status_word);
   }
@@ -111,7 +112,8 @@ TEST_F(CliTest, TheWholeLife) {
   EXPECT_EQ(oci({"exec", bundle_.name(), "true"}).exit_code, 255);
   EXPECT_EQ(oci({"resume", bundle_.name()}).exit_code, 0);
   EXPECT_EQ(oci({"update", "--memory", "33554432", bundle_.name()}).exit_code, 0);
-  EXPECT_EQ(os::read_file("/sys/fs/cgroup/memory/" + bundle_.name() + "/memory.limit_in_bytes", 100).value_or(""), "33554432\n");
+  EXPECT_EQ(os::read_file("/sys/fs/cgroup/memory/" + bundle_.name() + "/memory.limit_in_bytes", 100).value_or(""),
+            "33554432\n");
   while (!os::exists(bundle_.path() + "/rootfs/tmp/started")) ::usleep(1000);
   EXPECT_EQ(oci({"kill", bundle_.name()}).exit_code, 0);
   wait_for("stopped");
@@ -123,8 +125,9 @@ TEST_F(CliTest, TheWholeLife) {
 TEST_F(CliTest, ExecRunsWithItsFlags) {
   write_script("sleep 1000");
   ASSERT_EQ(detached("run --detach " + bundle_.name()), 0);
-  const auto output = oci({"exec", "--user", "1000:1001", "--cwd", "/tmp", "--env", "A=b", "--additional-gids", "7", "--cap", "CAP_NET_ADMIN",
-                           bundle_.name(), "sh", "-c", "id; pwd; echo $A; grep CapAmb /proc/self/status; exit 12"});
+  const auto output =
+      oci({"exec", "--user", "1000:1001", "--cwd", "/tmp", "--env", "A=b", "--additional-gids", "7", "--cap",
+           "CAP_NET_ADMIN", bundle_.name(), "sh", "-c", "id; pwd; echo $A; grep CapAmb /proc/self/status; exit 12"});
   EXPECT_EQ(output.exit_code, 12);
   EXPECT_THAT(output.out, HasSubstr("uid=1000(web) gid=1001 groups=7\n/tmp\nb\nCapAmb:\t0000000000001000\n"));
   EXPECT_EQ(oci({"exec", bundle_.name(), "-c"}).exit_code, 255) << "words after the id are the command's";
@@ -197,7 +200,8 @@ TEST_F(CliTest, WhatCannotBeSaysWhy) {
   auto spec = default_spec(bundle_, {"true"});
   spec.process->terminal = true;
   write_config(spec);
-  EXPECT_THAT(oci({"create", bundle_.name()}).err, HasSubstr("cannot allocate tty if berth-oci will detach without setting console socket"));
+  EXPECT_THAT(oci({"create", bundle_.name()}).err,
+              HasSubstr("cannot allocate tty if berth-oci will detach without setting console socket"));
   spec.process->terminal = false;
   spec.process->args = {"nosuch"};
   write_config(spec);
@@ -217,7 +221,8 @@ TEST_F(CliTest, TheSpecThatItWritesRuns) {
   auto spec = spec::parse_spec(os::read_file(bundle_.path() + "/config.json", 1U << 16).value_or(""));
   ASSERT_TRUE(spec.has_value()) << spec.error().text();
   ASSERT_TRUE(spec::validate(*spec).has_value());
-  for (const char* folder : {"proc", "dev", "sys"}) ASSERT_TRUE(os::make_dirs(bundle_.path() + "/rootfs/" + folder).has_value());
+  for (const char* folder : {"proc", "dev", "sys"})
+    ASSERT_TRUE(os::make_dirs(bundle_.path() + "/rootfs/" + folder).has_value());
   spec->process->terminal = false;
   spec->process->args = {"/bin/echo", "works"};
   write_config(*spec);
@@ -229,8 +234,9 @@ TEST_F(CliTest, TheSpecThatItWritesRuns) {
 
 TEST_F(CliTest, ItsExecutableCannotBeOpenedForWritingFromInside) {
   // CVE-2019-5736, the self-exec: the program is a script whose interpreter is the runtime itself.
-  auto spec = default_spec(bundle_, {"/bin/sh", "-c",
-                                     "printf '#!/proc/self/exe\\n' > /tmp/trap; chmod +x /tmp/trap; readlink /proc/self/exe; echo done"});
+  auto spec = default_spec(
+      bundle_, {"/bin/sh", "-c",
+                "printf '#!/proc/self/exe\\n' > /tmp/trap; chmod +x /tmp/trap; readlink /proc/self/exe; echo done"});
   write_config(spec);
   EXPECT_THAT(oci({"run", bundle_.name()}).out, HasSubstr("done"));
   // Run as the first program, the kernel takes our executable as interpreter; it must be on a read-only mount then.
@@ -247,7 +253,7 @@ TEST_F(CliTest, ItsExecutableCannotBeOpenedForWritingFromInside) {
   const auto writable = os::open_file(exe, O_WRONLY);
   ASSERT_FALSE(writable.has_value());
   EXPECT_THAT(writable.error().errno_value(), ::testing::AnyOf(EROFS, ETXTBSY));
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat(exe.c_str(), &st), 0);
   const UniqueFd held(::open(exe.c_str(), O_PATH | O_CLOEXEC));
   oci({"delete", "--force", bundle_.name()});
@@ -265,15 +271,19 @@ TEST_F(CliTest, KilledInTheMiddleItCanBeDeleted) {
   EXPECT_FALSE(os::exists(root() + "/" + bundle_.name()));
 }
 
-/// The flags of masks and read-only copies differ (runc and crun drop nosuid, nodev and noexec from them; ours adds): the
-/// places are compared, not those.
-/// The same configuration through ours, runc and crun, in a mount namespace where crun finds its way about.
+/// The flags of masks and read-only copies differ (runc and crun drop nosuid, nodev and noexec from them; ours adds):
+/// the places are compared, not those. The same configuration through ours, runc and crun, in a mount namespace where
+/// crun finds its way about.
 TEST_F(CliTest, SameAnswersAsRuncAndCrun) {
-  auto spec = default_spec(bundle_, {"/bin/sh", "-c",
-      "id; pwd; hostname; umask; env | sort; grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; cat /proc/sys/net/ipv4/ip_forward; "
-      "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a %F' /dev/$d; done; for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; "
-      "awk '{print $5, $5 ~ \"^/(proc|sys)/\" ? \"-\" : $6}' /proc/self/mountinfo | grep -v cgroup | sort; ls /proc/self/fd | wc -l; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; "
-      "touch /proc/sys/x 2>&1; echo x > /ro/x; exit 3"});
+  auto spec = default_spec(
+      bundle_, {"/bin/sh", "-c",
+                "id; pwd; hostname; umask; env | sort; grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status; ulimit -n; "
+                "cat /proc/sys/net/ipv4/ip_forward; "
+                "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a %F' /dev/$d; done; for l in fd "
+                "stdin stdout stderr ptmx; do readlink /dev/$l; done; "
+                "awk '{print $5, $5 ~ \"^/(proc|sys)/\" ? \"-\" : $6}' /proc/self/mountinfo | grep -v cgroup | sort; "
+                "ls /proc/self/fd | wc -l; cat /proc/keys | wc -c; ls /sys/firmware | wc -l; "
+                "touch /proc/sys/x 2>&1; echo x > /ro/x; exit 3"});
   spec.process->env = {"PATH=/bin", "B=2", "A=1"};
   spec.process->no_new_privileges = true;
   spec.process->rlimits = {{.type = "RLIMIT_NOFILE", .hard = 512, .soft = 512, .extra = {}}};
@@ -286,13 +296,19 @@ TEST_F(CliTest, SameAnswersAsRuncAndCrun) {
   ro.source = bundle_.path();
   ro.options = {"bind", "ro", "nosuid"};
   spec.mounts.push_back(ro);
-  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/sort; mkdir -p " + bundle_.path() + "/rootfs/proc " + bundle_.path() +  // NOLINT
-                         "/rootfs/sys " + bundle_.path() + "/rootfs/dev " + bundle_.path() + "/rootfs/ro").c_str()), 0);
-  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/ulimit; ln -sf busybox " + bundle_.path() + "/rootfs/bin/rm").c_str()), 0);  // NOLINT
+  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/sort; mkdir -p " + bundle_.path() +
+                         "/rootfs/proc " + bundle_.path() +  // NOLINT
+                         "/rootfs/sys " + bundle_.path() + "/rootfs/dev " + bundle_.path() + "/rootfs/ro")
+                            .c_str()),
+            0);
+  ASSERT_EQ(std::system(("ln -sf busybox " + bundle_.path() + "/rootfs/bin/ulimit; ln -sf busybox " + bundle_.path() +
+                         "/rootfs/bin/rm")
+                            .c_str()),
+            0);  // NOLINT
   write_config(spec);
   const auto with = [&](const std::string& runtime) {
-    const std::string script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec " + runtime + " --root " + root() + "-" +
-                               runtime.substr(runtime.rfind('/') + 1) + " run " + bundle_.name();
+    const std::string script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec " + runtime + " --root " + root() +
+                               "-" + runtime.substr(runtime.rfind('/') + 1) + " run " + bundle_.name();
     const auto output = run_words({"unshare", "-m", "sh", "-c", script}, bundle_.path());
     EXPECT_EQ(output.exit_code, 3) << runtime << output.err;
     return output.out + output.err;
@@ -302,7 +318,8 @@ TEST_F(CliTest, SameAnswersAsRuncAndCrun) {
     if (!os::exists(other)) continue;
     std::string theirs = with(other);
     EXPECT_EQ(ours, theirs) << other;
-    ASSERT_TRUE(os::remove_tree(root() + "-" + std::string(other).substr(std::string(other).rfind('/') + 1)).has_value());
+    ASSERT_TRUE(
+        os::remove_tree(root() + "-" + std::string(other).substr(std::string(other).rfind('/') + 1)).has_value());
   }
   ASSERT_TRUE(os::remove_tree(root() + "-berth-oci").has_value());
 }

@@ -87,7 +87,8 @@ constexpr std::array<Command, 14> kCommands{{
     {"create", kId, "make a container; its program waits for start", kCreate, 1, 1, true, run_create},
     {"start", kId, "let the program of a created container run", kPlain, 1, 1, false, run_start},
     {"run", kId, "create, start, wait, delete", kRun, 1, 1, true, run_run},
-    {"exec", "<container-id> <command> [args...]", "run a further program in a container", kExec, 1, kMany, true, run_exec},
+    {"exec", "<container-id> <command> [args...]", "run a further program in a container", kExec, 1, kMany, true,
+     run_exec},
     {"state", kId, "print the state of a container as JSON", kPlain, 1, 1, false, run_state},
     {"kill", "<container-id> [signal]", "send a signal (SIGTERM) to a container", kKill, 1, 2, false, run_kill},
     {"delete", kId, "remove what is left of a container", kDelete, 1, 1, false, run_delete},
@@ -102,7 +103,8 @@ constexpr std::array<Command, 14> kCommands{{
 
 std::string default_root() {
   const char* const runtime_dir = ::getenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): one thread
-  if (::geteuid() != 0 && runtime_dir != nullptr && *runtime_dir != '\0') return std::string(runtime_dir) + "/berth-oci";
+  if (::geteuid() != 0 && runtime_dir != nullptr && *runtime_dir != '\0')
+    return std::string(runtime_dir) + "/berth-oci";
   return "/run/berth-oci";
 }
 
@@ -125,7 +127,9 @@ Result<Args> parse_command(const Command& command, std::span<char* const> words)
     const bool exact = command.min_operands == command.max_operands;
     const std::size_t bound = count < command.min_operands ? command.min_operands : command.max_operands;
     return fail(Code::kInvalid, "berth-oci: \"" + std::string(command.name) + "\" requires " +
-                                    (exact ? "exactly " : count < bound ? "a minimum of " : "a maximum of ") +
+                                    (exact           ? "exactly "
+                                     : count < bound ? "a minimum of "
+                                                     : "a maximum of ") +
                                     std::to_string(bound) + " argument(s)");
   }
   return args;
@@ -133,8 +137,12 @@ Result<Args> parse_command(const Command& command, std::span<char* const> words)
 
 }  // namespace
 
-std::span<const Command> commands() { return kCommands; }
-std::span<const FlagSpec> global_flags() { return kGlobal; }
+std::span<const Command> commands() {
+  return kCommands;
+}
+std::span<const FlagSpec> global_flags() {
+  return kGlobal;
+}
 
 const Command* find_command(std::string_view name) {
   for (const auto& command : kCommands) {
@@ -149,7 +157,8 @@ int run_program(int argc, char** argv, char** envp) {
   const std::span<char* const> words(argv + 1, static_cast<std::size_t>(argc > 0 ? argc - 1 : 0));
   auto global = Args::parse(words, kGlobal);
   if (!global) return report(reporter, nullptr, global.error());
-  if (auto opened = reporter.open(global->value_or("log", ""), global->value_or("log-format", "text"), global->on("debug"));
+  if (auto opened =
+          reporter.open(global->value_or("log", ""), global->value_or("log-format", "text"), global->on("debug"));
       !opened) {
     return report(reporter, nullptr, opened.error());
   }
@@ -164,7 +173,9 @@ int run_program(int argc, char** argv, char** envp) {
   }
   const Command* const command = find_command(rest[0]);
   if (command == nullptr) {
-    return report(reporter, nullptr, Error(Code::kUnsupported, "No help topic for '" + std::string(rest[0]) + "': no such command, or not built"));
+    return report(
+        reporter, nullptr,
+        Error(Code::kUnsupported, "No help topic for '" + std::string(rest[0]) + "': no such command, or not built"));
   }
   auto args = parse_command(*command, rest.subspan(1));
   if (!args) return report(reporter, nullptr, args.error());
@@ -173,10 +184,12 @@ int run_program(int argc, char** argv, char** envp) {
     return 0;
   }
   if (global->on("systemd-cgroup")) {
-    return report(reporter, command, Error(Code::kUnsupported, "--systemd-cgroup: the systemd cgroup driver is not built"));
+    return report(reporter, command,
+                  Error(Code::kUnsupported, "--systemd-cgroup: the systemd cgroup driver is not built"));
   }
   if (command->enters) {
-    if (auto safe = engine::process::protect_own_executable(argv, envp); !safe) return report(reporter, command, safe.error());
+    if (auto safe = engine::process::protect_own_executable(argv, envp); !safe)
+      return report(reporter, command, safe.error());
   }
   const auto engine = engine::process::make_process_engine();
   Context context{StateStore(global->value_or("root", default_root())), *engine, std::move(*args)};

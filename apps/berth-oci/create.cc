@@ -140,7 +140,8 @@ Result<PassedFds> passed_fds(const Args& args) {
     return fail(Code::kInvalid, "not a number of descriptors");
   }
   for (int fd = 3; fd < 3 + passed.listen_count + *more; ++fd) {
-    if (::fcntl(fd, F_GETFD) < 0) return fail(Code::kInvalid, "please check that preserved-fd " + std::to_string(fd - 3) + " is present");
+    if (::fcntl(fd, F_GETFD) < 0)
+      return fail(Code::kInvalid, "please check that preserved-fd " + std::to_string(fd - 3) + " is present");
     passed.fds.push_back(fd);
   }
   return passed;

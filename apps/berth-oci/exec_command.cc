@@ -74,9 +74,11 @@ Result<int> run_exec(Context& context) {
   auto found = find_container(context.store, context.engine, id, true);
   if (!found) return fail(std::move(found).error().in("exec failed"));
   const spec::Status status = status_of(*found);
-  if (status == spec::Status::kStopped) return fail(Code::kPrecondition, "exec failed: cannot exec in a stopped container");
+  if (status == spec::Status::kStopped)
+    return fail(Code::kPrecondition, "exec failed: cannot exec in a stopped container");
   if (status == spec::Status::kPaused && !args.on("ignore-paused")) {
-    return fail(Code::kPrecondition, "exec failed: cannot exec in a paused container (use --ignore-paused to override)");
+    return fail(Code::kPrecondition,
+                "exec failed: cannot exec in a paused container (use --ignore-paused to override)");
   }
   engine::ExecRequest request;
   BERTH_ASSIGN(request.process, process_of(args, found->spec), "exec failed");

@@ -41,7 +41,14 @@ void write_linux(spec::JsonWriter& json) {
   json.key("selinux").begin_object().key("enabled").boolean(true).end_object();
   json.key("intelRdt").begin_object().key("enabled").boolean(false).end_object();
   json.key("memoryPolicy").begin_object().end_object();
-  json.key("mountExtensions").begin_object().key("idmap").begin_object().key("enabled").boolean(true).end_object().end_object();
+  json.key("mountExtensions")
+      .begin_object()
+      .key("idmap")
+      .begin_object()
+      .key("enabled")
+      .boolean(true)
+      .end_object()
+      .end_object();
   json.key("netDevices").begin_object().key("enabled").boolean(false).end_object();
   json.end_object();
 }
@@ -54,23 +61,28 @@ Result<int> run_features(Context& /*context*/) {
   json.begin_object().key("ociVersionMin").string("1.0.0").key("ociVersionMax").string("1.3.0");
   write_list(json, "hooks",
              std::array{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"});
-  write_list(json, "mountOptions",
-             std::array{"async",      "atime",       "bind",          "defaults",     "dev",          "diratime",
-                        "dirsync",    "exec",        "idmap",         "iversion",     "lazytime",     "loud",
-                        "mand",       "noatime",     "nodev",         "nodiratime",   "noexec",       "noiversion",
-                        "nolazytime", "nomand",      "norelatime",    "nostrictatime", "nosuid",      "nosymfollow",
-                        "private",    "ratime",      "rbind",         "rdev",         "rdiratime",    "relatime",
-                        "rexec",      "ridmap",      "rnoatime",      "rnodev",       "rnodiratime",  "rnoexec",
-                        "rnorelatime", "rnostrictatime", "rnosuid",   "rnosymfollow", "ro",           "rprivate",
-                        "rrelatime",  "rro",         "rrw",           "rshared",      "rslave",       "rstrictatime",
-                        "rsuid",      "rsymfollow",  "runbindable",   "rw",           "shared",       "silent",
-                        "slave",      "strictatime", "suid",          "symfollow",    "sync",         "tmpcopyup",
-                        "unbindable"});
+  write_list(json, "mountOptions", std::array{"async",       "atime",          "bind",        "defaults",
+                                              "dev",         "diratime",       "dirsync",     "exec",
+                                              "idmap",       "iversion",       "lazytime",    "loud",
+                                              "mand",        "noatime",        "nodev",       "nodiratime",
+                                              "noexec",      "noiversion",     "nolazytime",  "nomand",
+                                              "norelatime",  "nostrictatime",  "nosuid",      "nosymfollow",
+                                              "private",     "ratime",         "rbind",       "rdev",
+                                              "rdiratime",   "relatime",       "rexec",       "ridmap",
+                                              "rnoatime",    "rnodev",         "rnodiratime", "rnoexec",
+                                              "rnorelatime", "rnostrictatime", "rnosuid",     "rnosymfollow",
+                                              "ro",          "rprivate",       "rrelatime",   "rro",
+                                              "rrw",         "rshared",        "rslave",      "rstrictatime",
+                                              "rsuid",       "rsymfollow",     "runbindable", "rw",
+                                              "shared",      "silent",         "slave",       "strictatime",
+                                              "suid",        "symfollow",      "sync",        "tmpcopyup",
+                                              "unbindable"});
   write_linux(json);
   json.key("annotations").begin_object();
   const scmp_version* const seccomp = ::seccomp_version();
   json.key("io.github.seccomp.libseccomp.version")
-      .string(std::to_string(seccomp->major) + "." + std::to_string(seccomp->minor) + "." + std::to_string(seccomp->micro));
+      .string(std::to_string(seccomp->major) + "." + std::to_string(seccomp->minor) + "." +
+              std::to_string(seccomp->micro));
   json.key("org.berth.version").string(BERTH_VERSION).end_object();
   write_list(json, "potentiallyUnsafeConfigAnnotations", std::array<const char*, 0>{});
   json.end_object();

@@ -97,7 +97,8 @@ std::string help_text() {
 
 std::string help_text(const Command& command) {
   std::string text = "NAME:\n   berth-oci " + std::string(command.name) + " - " + std::string(command.summary);
-  text += "\n\nUSAGE:\n   berth-oci " + std::string(command.name) + " [command options] " + std::string(command.operands);
+  text +=
+      "\n\nUSAGE:\n   berth-oci " + std::string(command.name) + " [command options] " + std::string(command.operands);
   return text + "\n\nOPTIONS:\n" + flags_text(command.flags);
 }
 

@@ -78,7 +78,8 @@ Result<int> run_delete(Context& context) {
   }
   const spec::Status status = status_of(*found);
   if (!force && (status == spec::Status::kRunning || status == spec::Status::kPaused)) {
-    return fail(Code::kPrecondition, "cannot delete container " + id + " that is not stopped: " + std::string(spec::status_name(status)));
+    return fail(Code::kPrecondition,
+                "cannot delete container " + id + " that is not stopped: " + std::string(spec::status_name(status)));
   }
   // Hooks are run at the end: only then the configuration is needed, and a broken one must not keep the rest.
   if (auto whole = find(context, true)) found = std::move(whole);

@@ -2,4 +2,6 @@
 
 #include "commands.h"
 
-int main(int argc, char** argv) { return berth::oci::run_program(argc, argv, ::environ); }
+int main(int argc, char** argv) {
+  return berth::oci::run_program(argc, argv, ::environ);
+}

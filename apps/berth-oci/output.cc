@@ -16,7 +16,9 @@ namespace {
 constexpr std::size_t kCollectedLimit = 1U << 20;
 
 /// "2026-11-24T06:03:36Z", as logrus writes it.
-std::string time_text() { return format_rfc3339(wall_now()).substr(0, 19) + "Z"; }
+std::string time_text() {
+  return format_rfc3339(wall_now()).substr(0, 19) + "Z";
+}
 }  // namespace
 
 Result<> Reporter::open(const std::string& path, const std::string& format, bool debug) {
@@ -35,7 +37,14 @@ Result<> Reporter::open(const std::string& path, const std::string& format, bool
 
 void Reporter::json_line(std::string_view level, std::string_view message) const {
   spec::JsonWriter line;
-  line.begin_object().key("level").string(level).key("msg").string(message).key("time").string(time_text()).end_object();
+  line.begin_object()
+      .key("level")
+      .string(level)
+      .key("msg")
+      .string(message)
+      .key("time")
+      .string(time_text())
+      .end_object();
   ignore(os::write_all(log_fd_, line.take() + "\n"), "a log that cannot be written");
 }
 
@@ -60,7 +69,9 @@ void Reporter::flush() {
   ::lseek(collected_fd_, 0, SEEK_SET);
 }
 
-void print(std::string_view text) { ignore(os::write_all(1, text), "nobody reads"); }
+void print(std::string_view text) {
+  ignore(os::write_all(1, text), "nobody reads");
+}
 
 std::string pretty_json(std::string_view compact, std::string_view indent) {
   std::string out;

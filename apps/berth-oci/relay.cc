@@ -23,7 +23,8 @@ Result<> Relay::catch_signals() {
   sigset_t all;
   sigfillset(&all);
   // Faults of this program, its own job control and SIGCHLD (the process is waited for by its pidfd) stay with it.
-  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU, SIGCHLD, SIGPIPE, SIGURG}) {
+  for (const int own :
+       {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU, SIGCHLD, SIGPIPE, SIGURG}) {
     sigdelset(&all, own);
   }
   if (::sigprocmask(SIG_BLOCK, &all, nullptr) != 0) return fail_errno(errno, "block signals");
@@ -72,7 +73,8 @@ bool Relay::copy(int from, int to) {
 }
 
 void Relay::drain_console() {
-  // The program has ended; what it wrote is still in the terminal. Others may hold it open for ever: take what is there.
+  // The program has ended; what it wrote is still in the terminal. Others may hold it open for ever: take what is
+  // there.
   ::fcntl(console_.get(), F_SETFL, O_NONBLOCK);
   while (true) {
     pollfd entry{console_.get(), POLLIN, 0};

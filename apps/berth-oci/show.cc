@@ -17,7 +17,9 @@ std::string rootfs_of(const Found& found) {
 }
 
 /// The user's name by number; the number where the static program may not ask (no NSS): reads /etc/passwd alone.
-std::string owner_name(std::uint32_t uid) { return uid == 0 ? std::string("root") : std::string("#").append(std::to_string(uid)); }
+std::string owner_name(std::uint32_t uid) {
+  return uid == 0 ? std::string("root") : std::string("#").append(std::to_string(uid));
+}
 
 /// runc's form of the state, which adds rootfs, created and owner to the specification's.
 void write_state(spec::JsonWriter& json, const Found& found) {

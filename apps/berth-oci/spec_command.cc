@@ -78,9 +78,9 @@ spec::Spec example_spec(bool rootless) {
                           spec::NamespaceType::kUts, spec::NamespaceType::kMount, spec::NamespaceType::kCgroup}) {
     config.namespaces.push_back({.type = type, .path = "", .extra = {}});
   }
-  config.masked_paths = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",
+  config.masked_paths = {"/proc/acpi",          "/proc/asound",     "/proc/kcore",       "/proc/keys",
                          "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-                         "/sys/firmware",    "/proc/scsi"};
+                         "/sys/firmware",       "/proc/scsi"};
   config.readonly_paths = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
   spec.linux = std::move(config);
   if (rootless) make_rootless(spec);

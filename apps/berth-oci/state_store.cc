@@ -21,7 +21,9 @@ constexpr std::size_t kStateLimit = 64U << 10;
 constexpr std::size_t kConfigLimit = 4U << 20;
 constexpr mode_t kPrivate = 0700;
 
-Error unknown_container() { return Error(Code::kNotFound, "container does not exist"); }
+Error unknown_container() {
+  return Error(Code::kNotFound, "container does not exist");
+}
 
 Result<> check_id(const std::string& id) {
   if (!valid_id(id)) return fail(Code::kInvalid, "invalid container ID format: " + id);
@@ -51,7 +53,7 @@ Result<UniqueFd> StateStore::add(const std::string& id) const {
     auto fd = lock_folder(path);
     if (!fd && fd.error().code() == Code::kNotFound) continue;
     if (!fd || made) return fd;
-    struct stat held {};
+    struct stat held{};
     if (::fstat(fd->get(), &held) != 0 || held.st_nlink == 0) continue;
     // An empty folder is what a creation that was killed at its first step left: it may be taken over.
     if (os::exists(path + "/config.json") || os::exists(path + "/state.json")) {
@@ -67,7 +69,7 @@ Result<UniqueFd> StateStore::lock(const std::string& id) const {
   auto fd = lock_folder(folder(id));
   if (!fd && fd.error().code() == Code::kNotFound) return fail(unknown_container());
   // Removed while we waited: the folder that we hold has no name any more.
-  struct stat held {};
+  struct stat held{};
   if (fd && ::fstat(fd->get(), &held) == 0 && held.st_nlink == 0) return fail(unknown_container());
   return fd;
 }
@@ -83,7 +85,8 @@ Result<> StateStore::save(const Record& record) const {
 }
 
 Result<> StateStore::save_config(const std::string& id, const std::string& json) const {
-  BERTH_ASSIGN(const UniqueFd fd, os::open_file(folder(id) + "/config.json", O_WRONLY | O_CREAT | O_TRUNC, 0600), "state");
+  BERTH_ASSIGN(const UniqueFd fd, os::open_file(folder(id) + "/config.json", O_WRONLY | O_CREAT | O_TRUNC, 0600),
+               "state");
   return os::write_all(fd.get(), json);
 }
 
@@ -113,7 +116,8 @@ Result<Record> StateStore::load(const std::string& id) const {
   });
   if (!read || !reader.finish()) return fail(reader.error().in("state of " + id).as(Code::kCorrupt));
   if (version != kVersion) {
-    return fail(Code::kUnsupported, "state of " + id + ": version " + std::to_string(version) + " is not " + std::to_string(kVersion));
+    return fail(Code::kUnsupported,
+                "state of " + id + ": version " + std::to_string(version) + " is not " + std::to_string(kVersion));
   }
   record.pid = static_cast<pid_t>(pid);
   record.owner = static_cast<std::uint32_t>(owner);

@@ -14,7 +14,7 @@ namespace berth::oci {
 struct Record {
   std::string id;
   std::string bundle;
-  std::string cgroup;  ///< ProcessContainer::cgroup_path()
+  std::string cgroup;   ///< ProcessContainer::cgroup_path()
   std::string created;  ///< RFC 3339
   pid_t pid = 0;        ///< 0: not made yet, or the creation did not end
   std::uint64_t start_time = 0;

@@ -52,14 +52,26 @@ TEST(Rollback, RunsAllNewestFirstAndGoesOnAfterFailure) {
   std::string order;
   {
     Rollback undo;
-    undo.add("a", [&order]() -> Result<> { order += 'a'; return {}; });
-    undo.add("b", [&order]() -> Result<> { order += 'b'; return fail(Code::kInternal, "no"); });
-    undo.add("c", [&order]() -> Result<> { order += 'c'; return {}; });
+    undo.add("a", [&order]() -> Result<> {
+      order += 'a';
+      return {};
+    });
+    undo.add("b", [&order]() -> Result<> {
+      order += 'b';
+      return fail(Code::kInternal, "no");
+    });
+    undo.add("c", [&order]() -> Result<> {
+      order += 'c';
+      return {};
+    });
   }
   EXPECT_EQ(order, "cba");
   {
     Rollback undo;
-    undo.add("d", [&order]() -> Result<> { order += 'd'; return {}; });
+    undo.add("d", [&order]() -> Result<> {
+      order += 'd';
+      return {};
+    });
     undo.commit();
   }
   EXPECT_EQ(order, "cba");

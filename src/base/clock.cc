@@ -6,7 +6,9 @@ WallTime wall_now() {
   return std::chrono::time_point_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now());
 }
 
-std::int64_t wall_now_ns() { return wall_now().time_since_epoch().count(); }
+std::int64_t wall_now_ns() {
+  return wall_now().time_since_epoch().count();
+}
 
 namespace {
 void put_digits(char*& p, std::int64_t value, int digits) {

@@ -7,18 +7,30 @@ namespace berth {
 
 std::string_view code_name(Code code) {
   switch (code) {
-    case Code::kInvalid: return "invalid";
-    case Code::kNotFound: return "not-found";
-    case Code::kExists: return "exists";
-    case Code::kPrecondition: return "precondition";
-    case Code::kDenied: return "denied";
-    case Code::kExhausted: return "exhausted";
-    case Code::kTimeout: return "timeout";
-    case Code::kCancelled: return "cancelled";
-    case Code::kUnavailable: return "unavailable";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kCorrupt: return "corrupt";
-    case Code::kInternal: return "internal";
+    case Code::kInvalid:
+      return "invalid";
+    case Code::kNotFound:
+      return "not-found";
+    case Code::kExists:
+      return "exists";
+    case Code::kPrecondition:
+      return "precondition";
+    case Code::kDenied:
+      return "denied";
+    case Code::kExhausted:
+      return "exhausted";
+    case Code::kTimeout:
+      return "timeout";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kUnavailable:
+      return "unavailable";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kCorrupt:
+      return "corrupt";
+    case Code::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -31,30 +43,40 @@ Error Error::in(std::string_view step) && {
   return std::move(*this);
 }
 
-Error Error::in(std::string_view step) const& { return Error(*this).in(step); }
+Error Error::in(std::string_view step) const& {
+  return Error(*this).in(step);
+}
 
 namespace {
 Code code_of_errno(int errno_value) {
   switch (errno_value) {
     case ENOENT:
-    case ESRCH: return Code::kNotFound;
-    case EEXIST: return Code::kExists;
+    case ESRCH:
+      return Code::kNotFound;
+    case EEXIST:
+      return Code::kExists;
     case EPERM:
     case EACCES:
-    case EROFS: return Code::kDenied;
+    case EROFS:
+      return Code::kDenied;
     case ENOSPC:
     case EDQUOT:
     case EMFILE:
     case ENFILE:
     case EAGAIN:
-    case ENOMEM: return Code::kExhausted;
+    case ENOMEM:
+      return Code::kExhausted;
     case ENOSYS:
-    case EOPNOTSUPP: return Code::kUnsupported;
-    case ETIMEDOUT: return Code::kTimeout;
+    case EOPNOTSUPP:
+      return Code::kUnsupported;
+    case ETIMEDOUT:
+      return Code::kTimeout;
     case ECONNREFUSED:
     case ECONNRESET:
-    case EPIPE: return Code::kUnavailable;
-    default: return Code::kInternal;
+    case EPIPE:
+      return Code::kUnavailable;
+    default:
+      return Code::kInternal;
   }
 }
 }  // namespace

@@ -27,8 +27,7 @@ enum class Code {
 /// Text is for people: lower case, no full stop; no code compares it. Values copy; thread-compatible.
 class [[nodiscard]] Error {
  public:
-  Error(Code code, std::string text, int errno_value = 0)
-      : code_(code), errno_(errno_value), text_(std::move(text)) {}
+  Error(Code code, std::string text, int errno_value = 0) : code_(code), errno_(errno_value), text_(std::move(text)) {}
 
   [[nodiscard]] Code code() const { return code_; }
   [[nodiscard]] int errno_value() const { return errno_; }

@@ -46,8 +46,8 @@ std::map<std::string, Action, std::less<>> parse_environment() {
 }
 
 int errno_by_name(std::string_view name) {
-  static const std::map<std::string_view, int> kNames = {
-      {"EBUSY", EBUSY}, {"ENOSPC", ENOSPC}, {"EIO", EIO}, {"ENOSYS", ENOSYS}, {"EPERM", EPERM}, {"ENOENT", ENOENT}};
+  static const std::map<std::string_view, int> kNames = {{"EBUSY", EBUSY},   {"ENOSPC", ENOSPC}, {"EIO", EIO},
+                                                         {"ENOSYS", ENOSYS}, {"EPERM", EPERM},   {"ENOENT", ENOENT}};
   const auto found = kNames.find(name);
   return found == kNames.end() ? EIO : found->second;
 }

@@ -9,7 +9,9 @@ namespace berth {
 #if defined(BERTH_FAILPOINTS)
 [[nodiscard]] Result<> failpoint(const char* name);
 #else
-[[nodiscard]] inline Result<> failpoint(const char* /*name*/) { return {}; }
+[[nodiscard]] inline Result<> failpoint(const char* /*name*/) {
+  return {};
+}
 #endif
 
 }  // namespace berth

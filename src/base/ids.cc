@@ -23,7 +23,9 @@ std::string random_hex(std::size_t bytes) {
   return text;
 }
 
-std::string new_id() { return random_hex(32); }
+std::string new_id() {
+  return random_hex(32);
+}
 
 bool valid_id(std::string_view id) {
   if (id.empty() || id.size() > 255 || id == "." || id == "..") return false;

@@ -11,7 +11,8 @@ namespace berth {
 /// `bytes` random bytes as lower-case hex. 1 <= bytes <= 64.
 [[nodiscard]] std::string random_hex(std::size_t bytes);
 
-/// Whether `id` can name a file and a cgroup: 1 to 255 of [A-Za-z0-9_.+-], not "." or "..", first one alphanumeric or '_'.
+/// Whether `id` can name a file and a cgroup: 1 to 255 of [A-Za-z0-9_.+-], not "." or "..", first one alphanumeric or
+/// '_'.
 [[nodiscard]] bool valid_id(std::string_view id);
 
 }  // namespace berth

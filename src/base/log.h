@@ -30,9 +30,17 @@ void set_log_fd(int fd);
 
 /// Writes one line, `time=... level=... msg="..." key=value ...`, in one write(2). Never fails, never blocks on a lock.
 void log_line(LogLevel level, std::string_view message, LogFields fields = {});
-inline void log_debug(std::string_view message, LogFields fields = {}) { log_line(LogLevel::kDebug, message, fields); }
-inline void log_info(std::string_view message, LogFields fields = {}) { log_line(LogLevel::kInfo, message, fields); }
-inline void log_warn(std::string_view message, LogFields fields = {}) { log_line(LogLevel::kWarn, message, fields); }
-inline void log_error(std::string_view message, LogFields fields = {}) { log_line(LogLevel::kError, message, fields); }
+inline void log_debug(std::string_view message, LogFields fields = {}) {
+  log_line(LogLevel::kDebug, message, fields);
+}
+inline void log_info(std::string_view message, LogFields fields = {}) {
+  log_line(LogLevel::kInfo, message, fields);
+}
+inline void log_warn(std::string_view message, LogFields fields = {}) {
+  log_line(LogLevel::kWarn, message, fields);
+}
+inline void log_error(std::string_view message, LogFields fields = {}) {
+  log_line(LogLevel::kError, message, fields);
+}
 
 }  // namespace berth

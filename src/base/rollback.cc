@@ -21,6 +21,8 @@ std::size_t Rollback::run() {
   return failed;
 }
 
-Rollback::~Rollback() { run(); }
+Rollback::~Rollback() {
+  run();
+}
 
 }  // namespace berth

@@ -20,7 +20,9 @@ std::uint64_t take_number(std::string_view bytes) {
 
 }  // namespace
 
-BlobWriter::BlobWriter() : bytes_(kMagic) { append_number(bytes_, kBlobVersion, 2); }
+BlobWriter::BlobWriter() : bytes_(kMagic) {
+  append_number(bytes_, kBlobVersion, 2);
+}
 
 void BlobWriter::put(std::uint16_t tag, std::string_view bytes) {
   append_number(bytes_, tag, 2);

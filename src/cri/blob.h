@@ -31,8 +31,8 @@ struct BlobField {
   [[nodiscard]] Result<std::int64_t> integer() const;
 };
 
-/// The fields in the order of writing; a tag may appear again. Errors: kCorrupt not a whole blob; kUnsupported a version
-/// that this program does not know; kExhausted larger than kMaxBlobBytes.
+/// The fields in the order of writing; a tag may appear again. Errors: kCorrupt not a whole blob; kUnsupported a
+/// version that this program does not know; kExhausted larger than kMaxBlobBytes.
 [[nodiscard]] Result<std::vector<BlobField>> read_blob(std::string_view blob);
 
 }  // namespace berth::cri

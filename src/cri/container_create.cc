@@ -46,7 +46,9 @@ Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSp
   return fail(Code::kNotFound, "image \"" + spec.image() + "\" is not here; pull it first");
 }
 
-std::string access_of(const std::string& permissions) { return permissions.empty() ? "rwm" : permissions; }
+std::string access_of(const std::string& permissions) {
+  return permissions.empty() ? "rwm" : permissions;
+}
 
 Result<std::vector<GrantedDevice>> granted_devices(const pb::ContainerConfig& config) {
   std::vector<GrantedDevice> all;
@@ -110,7 +112,8 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
   const auto sandbox = registry_->sandbox(sandbox_id);
   if (!sandbox || sandbox->state != SandboxState::kReady) {
     const std::string why = sandbox ? sandbox->message : "it was removed";
-    return fail(Code::kPrecondition, "sandbox " + sandbox_id.substr(0, 13) + " is not ready" + (why.empty() ? "" : ": " + why));
+    return fail(Code::kPrecondition,
+                "sandbox " + sandbox_id.substr(0, 13) + " is not ready" + (why.empty() ? "" : ": " + why));
   }
   Rollback undo;
   ContainerRecord record;
@@ -155,13 +158,7 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
   BERTH_TRY(failpoint("create.shim"), "CreateContainer");
   const Stage stage(operation, "create in the shim", record.id);
   // Before the answer it may be there already: a lost answer is undone too.
-  undo.add("container " + record.id + " in the shim", [link, id = record.id]() -> Result<> {
-    auto killed = link->kill(id, SIGKILL, true);
-    ignore(killed, "it may not be there at all");
-    auto removed = link->remove(id);
-    if (!removed && removed.error().code() != Code::kNotFound) return fail(std::move(removed).error());
-    return {};
-  });
+  undo.add("container " + record.id + " in the shim", [link, id = record.id] { return link->purge(id); });
   BERTH_ASSIGN(record.pid, link->create(record.id, dir, rootfs, stdio), "runtime");
   return {};
 }
@@ -186,8 +183,8 @@ Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRec
   return stdio;
 }
 
-/// Looks up all that the specification needs of image and host; each look at a path of the request is a stage of its own,
-/// because it may hang on a dead volume.
+/// Looks up all that the specification needs of image and host; each look at a path of the request is a stage of its
+/// own, because it may hang on a dead volume.
 Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const SandboxRecord& sandbox,
                                                ContainerRecord& record, const image::ImageInfo& image) {
   const auto& config = record.config;
@@ -195,7 +192,7 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
   for (const auto& mount : config.mounts()) {
     if (mount.host_path().empty()) continue;
     const Stage stage(operation, "stat volume", mount.host_path());
-    struct stat status {};
+    struct stat status{};
     if (::stat(mount.host_path().c_str(), &status) == 0) continue;
     const int error = errno;
     if (error != ENOENT) return fail_errno(error, "volume " + mount.host_path() + " for " + mount.container_path());

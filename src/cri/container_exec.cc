@@ -25,7 +25,8 @@ Result<std::string> exec_process(const ContainerRecord& record, const pb::ExecSy
   return spec::write_process(process);
 }
 
-Result<> fetch_large(ShimLink& link, const bs::ExecSyncResponse& reply, SteadyTime deadline, pb::ExecSyncResponse& answer) {
+Result<> fetch_large(ShimLink& link, const bs::ExecSyncResponse& reply, SteadyTime deadline,
+                     pb::ExecSyncResponse& answer) {
   const auto token = reply.output_token();
   BERTH_ASSIGN(*answer.mutable_stdout(), link.read_exec_output(token, false, reply.stdout_size(), false, deadline),
                "output");
@@ -56,7 +57,8 @@ Result<pb::ExecSyncResponse> ServiceImpl::exec_sync(const Call& call, const pb::
   auto reply = link->exec_sync(exec, deadline, call.stop);
   const std::string late = "exec timed out after " + std::to_string(request.timeout()) + " s";
   if (!reply) {
-    const bool ours = reply.error().code() == Code::kTimeout && timeout.count() > 0 && steady_clock::now() < call.deadline;
+    const bool ours =
+        reply.error().code() == Code::kTimeout && timeout.count() > 0 && steady_clock::now() < call.deadline;
     if (ours) return fail(Code::kTimeout, late + ", and the shim did not say so");
     return fail(std::move(reply).error().in("exec in " + record->id.substr(0, 13)));
   }

@@ -13,13 +13,14 @@ Result<pb::RemoveContainerResponse> ServiceImpl::remove_container(const Call& ca
   if (!found) return fail(std::move(found).error().in("RemoveContainer"));
   const std::string id = (*found)->id;
   const std::string sandbox_id = (*found)->sandbox_id;
-  auto done = operations_.run("remove " + id, "RemoveContainer " + id, call,
-                              [this, id, sandbox_id](Operation& operation) -> Result<std::string> {
-                                const auto pod = make_pod(sandbox_id);
-                                const OperationLock::Guard guard(pod->turn, operation);
-                                BERTH_TRY(remove_container_locked(operation, id), "remove container " + id.substr(0, 13));
-                                return std::string();
-                              });
+  auto done =
+      operations_.run("remove " + id, "RemoveContainer " + id, call,
+                      [this, id, sandbox_id](Operation& operation) -> Result<std::string> {
+                        const auto pod = make_pod(sandbox_id);
+                        const OperationLock::Guard guard(pod->turn, operation);
+                        BERTH_TRY(remove_container_locked(operation, id), "remove container " + id.substr(0, 13));
+                        return std::string();
+                      });
   if (!done) return fail(std::move(done).error());
   return pb::RemoveContainerResponse();
 }

@@ -38,7 +38,8 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
   }
   const auto sandbox = registry_->sandbox(record->sandbox_id);
   if (!sandbox || sandbox->state != SandboxState::kReady) {
-    return fail(Code::kPrecondition, "its sandbox is not ready" + (sandbox && !sandbox->message.empty() ? ": " + sandbox->message : ""));
+    return fail(Code::kPrecondition,
+                "its sandbox is not ready" + (sandbox && !sandbox->message.empty() ? ": " + sandbox->message : ""));
   }
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
   auto marked = registry_->update_container(id, [](ContainerRecord& next) {

@@ -85,14 +85,13 @@ Result<pb::StopContainerResponse> ServiceImpl::stop_container(const Call& call,
   // With the grace in the key: a retry joins, a later call with less patience does not have to.
   const auto grace = request.timeout();
   const std::string key = "stop " + record->id + " " + std::to_string(grace);
-  auto done = operations_.run(key, "StopContainer " + record->id, call,
-                              [this, record, grace](Operation& operation) -> Result<std::string> {
-                                BERTH_TRY(failpoint("stop-container"), "StopContainer");
-                                auto stopped = grace == 0 ? kill_container(operation, *record)
-                                                          : stop_gently(operation, *record, grace);
-                                if (!stopped) return fail(std::move(stopped).error());
-                                return std::string();
-                              });
+  auto done = operations_.run(
+      key, "StopContainer " + record->id, call, [this, record, grace](Operation& operation) -> Result<std::string> {
+        BERTH_TRY(failpoint("stop-container"), "StopContainer");
+        auto stopped = grace == 0 ? kill_container(operation, *record) : stop_gently(operation, *record, grace);
+        if (!stopped) return fail(std::move(stopped).error());
+        return std::string();
+      });
   if (!done) return fail(std::move(done).error());
   return pb::StopContainerResponse();
 }

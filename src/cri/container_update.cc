@@ -13,7 +13,8 @@ pb::LinuxContainerResources merged(const pb::LinuxContainerResources& old, const
   if (asked.cpu_quota() != 0) result.set_cpu_quota(asked.cpu_quota());
   if (asked.cpu_shares() != 0) result.set_cpu_shares(asked.cpu_shares());
   if (asked.memory_limit_in_bytes() != 0) result.set_memory_limit_in_bytes(asked.memory_limit_in_bytes());
-  if (asked.memory_swap_limit_in_bytes() != 0) result.set_memory_swap_limit_in_bytes(asked.memory_swap_limit_in_bytes());
+  if (asked.memory_swap_limit_in_bytes() != 0)
+    result.set_memory_swap_limit_in_bytes(asked.memory_swap_limit_in_bytes());
   if (!asked.cpuset_cpus().empty()) result.set_cpuset_cpus(asked.cpuset_cpus());
   if (!asked.cpuset_mems().empty()) result.set_cpuset_mems(asked.cpuset_mems());
   if (asked.hugepage_limits_size() > 0) *result.mutable_hugepage_limits() = asked.hugepage_limits();
@@ -30,18 +31,20 @@ Result<pb::UpdateContainerResourcesResponse> ServiceImpl::update_container_resou
   const std::string sandbox_id = found->sandbox_id;
   // Not joined: two updates may ask for different things, so each has a turn of its own.
   const std::string key = "update " + id + " " + request.linux().SerializeAsString();
-  auto done = operations_.run(key, "UpdateContainerResources " + id, call,
-                              [this, id, sandbox_id, asked = request.linux()](Operation& operation) -> Result<std::string> {
-                                const auto pod = make_pod(sandbox_id);
-                                const OperationLock::Guard guard(pod->turn, operation);
-                                BERTH_TRY(update_locked(operation, id, asked), "update container " + id.substr(0, 13));
-                                return std::string();
-                              });
+  auto done =
+      operations_.run(key, "UpdateContainerResources " + id, call,
+                      [this, id, sandbox_id, asked = request.linux()](Operation& operation) -> Result<std::string> {
+                        const auto pod = make_pod(sandbox_id);
+                        const OperationLock::Guard guard(pod->turn, operation);
+                        BERTH_TRY(update_locked(operation, id, asked), "update container " + id.substr(0, 13));
+                        return std::string();
+                      });
   if (!done) return fail(std::move(done).error());
   return pb::UpdateContainerResourcesResponse();
 }
 
-Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id, const pb::LinuxContainerResources& asked) {
+Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id,
+                                    const pb::LinuxContainerResources& asked) {
   const auto record = registry_->container(id);
   if (!record) return fail(Code::kNotFound, "no container " + id);
   if (record->phase != ContainerPhase::kCreated && record->phase != ContainerPhase::kRunning) {

@@ -21,7 +21,7 @@ constexpr unsigned kMaxDeviceDepth = 8;
 constexpr std::size_t kMaxDevices = 8192;
 
 bool file_in(int root_fd, const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   return ::fstatat(root_fd, path.c_str(), &status, 0) == 0;
 }
 
@@ -57,7 +57,7 @@ Result<> walk_devices(const std::string& folder, const std::string& shown, const
   for (const auto& name : names) {
     const std::string path = below(folder, name);
     const std::string shown_path = below(shown, name);
-    struct stat status {};
+    struct stat status{};
     if (skip.contains(path) || ::lstat(path.c_str(), &status) != 0) continue;
     if (S_ISDIR(status.st_mode)) {
       BERTH_TRY(walk_devices(path, shown_path, skip, depth + 1, out), path);
@@ -98,15 +98,15 @@ Result<HostFacts> probe_host(const os::CgroupLayout& cgroups) {
 }
 
 Result<std::vector<spec::Device>> host_devices() {
-  static const std::set<std::string> kSkip = {"/dev/pts",    "/dev/shm",     "/dev/fd",  "/dev/mqueue",
-                                              "/dev/console", "/dev/.lxc",    "/dev/.lxd-mounts", "/dev/.udev"};
+  static const std::set<std::string> kSkip = {"/dev/pts",     "/dev/shm",  "/dev/fd",          "/dev/mqueue",
+                                              "/dev/console", "/dev/.lxc", "/dev/.lxd-mounts", "/dev/.udev"};
   std::vector<spec::Device> devices;
   BERTH_TRY(walk_devices("/dev", "/dev", kSkip, 0, devices), "list the host's devices");
   return devices;
 }
 
 Result<std::vector<spec::Device>> devices_at(const std::string& host_path, const std::string& container_path) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(host_path.c_str(), &status) != 0) return fail_errno(errno, "device " + host_path);
   std::vector<spec::Device> devices;
   if (S_ISDIR(status.st_mode)) {

@@ -23,11 +23,11 @@ struct HostFacts {
 };
 Result<HostFacts> probe_host(const os::CgroupLayout& cgroups);
 
-/// Every device node below /dev of the host, for privileged containers. Walks /dev; folders that hold none that a container
-/// may have (pts, shm, fd, mqueue) and the console are left out.
+/// Every device node below /dev of the host, for privileged containers. Walks /dev; folders that hold none that a
+/// container may have (pts, shm, fd, mqueue) and the console are left out.
 Result<std::vector<spec::Device>> host_devices();
-/// The device at `host_path` under the name `container_path`, or all below a folder. Links are followed. Errors: kNotFound;
-/// kInvalid neither device nor folder with devices.
+/// The device at `host_path` under the name `container_path`, or all below a folder. Links are followed. Errors:
+/// kNotFound; kInvalid neither device nor folder with devices.
 Result<std::vector<spec::Device>> devices_at(const std::string& host_path, const std::string& container_path);
 
 /// The pod's cgroup in all hierarchies. `path`: absolute below each.

@@ -26,7 +26,9 @@ struct Found {
   std::string text;  ///< a link's target or a file's content
 };
 
-bool whiteout(const struct stat& status) { return S_ISCHR(status.st_mode) && status.st_rdev == 0; }
+bool whiteout(const struct stat& status) {
+  return S_ISCHR(status.st_mode) && status.st_rdev == 0;
+}
 
 /// Whether the folder hides those of the layers below.
 bool opaque(int layer_fd, const std::string& folder) {
@@ -43,11 +45,11 @@ Result<Found> look_in_layer(int layer_fd, const std::string& path, std::size_t l
     if (slash == std::string::npos) return Found{};
     const std::string folder = path.substr(0, slash);
     const auto parent = os::open_in(layer_fd, folder, O_PATH | O_NOFOLLOW, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
-    struct stat status {};
+    struct stat status{};
     if (parent && ::fstat(parent->get(), &status) == 0 && whiteout(status)) return Found{Kind::kHidden, {}};
     return Found{opaque(layer_fd, folder) ? Kind::kHidden : Kind::kAbsent, {}};
   }
-  struct stat status {};
+  struct stat status{};
   if (::fstat(entry->get(), &status) != 0) return fail_errno(errno, "stat " + path + " in the image");
   if (S_ISLNK(status.st_mode)) {
     std::array<char, 4096> target{};
@@ -64,7 +66,8 @@ Result<Found> look_in_layer(int layer_fd, const std::string& path, std::size_t l
   return Found{Kind::kFile, std::move(text)};
 }
 
-/// Where a link at `path` leads, relative to the image's root. Nothing when it climbs out of sight: ".." stays at the root.
+/// Where a link at `path` leads, relative to the image's root. Nothing when it climbs out of sight: ".." stays at the
+/// root.
 std::string follow(const std::string& path, const std::string& target) {
   std::vector<std::string> parts;
   const auto add = [&parts](std::string_view text) {

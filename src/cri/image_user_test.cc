@@ -17,11 +17,14 @@ using testing::ElementsAre;
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPasswd =
-    "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken line\nweb:x:1000:1001:Web:/home/web:/bin/sh\nbig:x:99999999999:1::/:\n"
+    "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken "
+    "line\nweb:x:1000:1001:Web:/home/web:/bin/sh\nbig:x:99999999999:1::/:\n"
     "123:x:7:8::/odd:/bin/sh\n";
 constexpr std::string_view kGroup = "root:x:0:\nweb:x:1001:\nadm:x:4:root,web\nvideo:x:44:web\n:x:9:web\n";
 
-Result<ResolvedUser> resolve(const UserRequest& request) { return resolve_user(request, kPasswd, kGroup); }
+Result<ResolvedUser> resolve(const UserRequest& request) {
+  return resolve_user(request, kPasswd, kGroup);
+}
 
 TEST(ResolveUser, Rules) {
   const auto root = resolve({});

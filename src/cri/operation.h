@@ -72,8 +72,8 @@ class Operations final {
   explicit Operations(Workers& workers) : workers_(workers) {}
 
   /// Joins the running operation `key`, or starts `body` as a new one on a worker, and waits for its result.
-  /// Errors: what `body` answers; kTimeout at the call's deadline, naming the current step, and kCancelled when the client
-  /// has gone: in both cases the operation goes on.
+  /// Errors: what `body` answers; kTimeout at the call's deadline, naming the current step, and kCancelled when the
+  /// client has gone: in both cases the operation goes on.
   Result<std::string> run(const std::string& key, const std::string& title, const Call& call, Body body)
       BERTH_EXCLUDES(mutex_);
   /// Starts `body` unless `key` is running. Does not wait.

@@ -87,9 +87,7 @@ TEST(OperationLock, IsHandedOnInTheOrderOfAskingAndNamesItsHolder) {
   Operation first("StopPodSandbox a");
   Operation second("RemovePodSandbox a");
   lock.lock(first);
-  std::thread waiter([&] {
-    const OperationLock::Guard guard(lock, second);
-  });
+  std::thread waiter([&] { const OperationLock::Guard guard(lock, second); });
   while (second.current_step() == "step: none yet") std::this_thread::yield();
   EXPECT_THAT(second.current_step(), HasSubstr("wait for StopPodSandbox a"));
   lock.unlock();

@@ -46,22 +46,25 @@ Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
     if (!lives) return false;
     if (info.started_at_ns() > 0) record.started_at_ns = info.started_at_ns();
     switch (info.state()) {
-      case bs::CONTAINER_STATE_STOPPED: set_exit(record, info); return true;
+      case bs::CONTAINER_STATE_STOPPED:
+        set_exit(record, info);
+        return true;
       case bs::CONTAINER_STATE_RUNNING:
       case bs::CONTAINER_STATE_PAUSED:
         if (record.phase == ContainerPhase::kRunning && record.pid == static_cast<pid_t>(info.pid())) return false;
         record.phase = ContainerPhase::kRunning;
         record.pid = static_cast<pid_t>(info.pid());
         return true;
-      default: return false;
+      default:
+        return false;
     }
   });
 }
 
 void ServiceImpl::follow_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link,
                                 std::uint64_t seq) {
-  // Asked on the reactor's thread, answered there, handled by a worker: the next question is asked only when the answer has
-  // been handled, so a pod's events stay in order. An idle pod costs no thread.
+  // Asked on the reactor's thread, answered there, handled by a worker: the next question is asked only when the answer
+  // has been handled, so a pod's events stay in order. An idle pod costs no thread.
   link->wait_event(seq, [this, pod, link](Result<bs::WaitEventResponse> events) {
     if (ending()) return;
     workers_.post([this, pod, link, events = std::move(events)] {
@@ -83,7 +86,8 @@ void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shar
     if (!record) {
       // kNotFound: it is being created or was removed, and who does that knows.
       if (record.error().code() != Code::kNotFound) {
-        log_error("a container's change cannot be recorded", {{"container", info.id()}, {"err", record.error().text()}});
+        log_error("a container's change cannot be recorded",
+                  {{"container", info.id()}, {"err", record.error().text()}});
       }
       continue;
     }
@@ -102,8 +106,8 @@ void ServiceImpl::handle_lost_shim(const std::shared_ptr<Pod>& pod, const Error&
   if (!pidfd) return;
   const auto dead = os::wait_readable(pidfd.get(), kDeathTime);
   if (!dead || !*dead) {
-    // It lives: a broken connection is made anew; a shim that refuses is no shim any more. Not in a tight circle, should one
-    // take every connection and break it.
+    // It lives: a broken connection is made anew; a shim that refuses is no shim any more. Not in a tight circle,
+    // should one take every connection and break it.
     std::this_thread::sleep_for(kReconnectPause);
     auto link = ShimLink::connect(*reactor_, shim_socket(dir_of(pod->id())), kReconnect);
     auto info = link ? (*link)->pod_info(kInfoTime) : Result<bs::PodInfoResponse>(fail(link.error()));
@@ -135,7 +139,8 @@ void ServiceImpl::shim_has_died(Pod& pod, const std::string& how) {
     record.shim_pid = 0;
     return true;
   });
-  if (!stored) log_error("the end of a pod cannot be recorded", {{"sandbox", pod.id()}, {"err", stored.error().text()}});
+  if (!stored)
+    log_error("the end of a pod cannot be recorded", {{"sandbox", pod.id()}, {"err", stored.error().text()}});
   containers_died(pod.id(), "ShimDied", how, 137);
   auto cleaned = clean_after_shim(options_.shim_path, dir_of(pod.id()), pod.id());
   if (!cleaned) log_warn("what a shim left stays for now", {{"sandbox", pod.id()}, {"err", cleaned.error().text()}});
@@ -157,7 +162,8 @@ void ServiceImpl::containers_died(const std::string& sandbox_id, const std::stri
       return true;
     });
     if (!stored && stored.error().code() != Code::kNotFound) {
-      log_error("the end of a container cannot be recorded", {{"container", container->id}, {"err", stored.error().text()}});
+      log_error("the end of a container cannot be recorded",
+                {{"container", container->id}, {"err", stored.error().text()}});
     }
   }
 }

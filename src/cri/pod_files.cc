@@ -16,9 +16,11 @@ bool one_word(std::string_view text) {
   return true;
 }
 
-Result<> append_words(std::string& line, const google::protobuf::RepeatedPtrField<std::string>& words, const char* what) {
+Result<> append_words(std::string& line, const google::protobuf::RepeatedPtrField<std::string>& words,
+                      const char* what) {
   for (const auto& word : words) {
-    if (!one_word(word)) return fail(Code::kInvalid, std::string("dns_config: ") + what + " \"" + word + "\" is no word");
+    if (!one_word(word))
+      return fail(Code::kInvalid, std::string("dns_config: ") + what + " \"" + word + "\" is no word");
     line.append(" ").append(word);
   }
   line.push_back('\n');

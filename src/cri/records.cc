@@ -92,52 +92,110 @@ Result<> read_group(std::vector<std::uint32_t>& out, const BlobField& field) {
 Result<> read_field(SandboxRecord& record, const BlobField& field) {
   const std::string text(field.tag == kConfig ? std::string_view() : field.bytes);
   switch (field.tag) {
-    case kId: record.id = text; return {};
-    case kState: return read_enum(record.state, field, SandboxState::kRemoving);
-    case kCreatedAt: return read_number(record.created_at_ns, field);
-    case kConfig: return read_message(record.config, field.bytes);
-    case kMessage: record.message = text; return {};
-    case kHandler: record.handler = text; return {};
-    case kCgroupParent: record.cgroup_parent = text; return {};
-    case kCgroupTop: record.cgroup_top = text; return {};
-    case kHostNetwork: return read_bool(record.host_network, field);
-    case kNetworkHeld: return read_bool(record.network_held, field);
-    case kIp: record.network.ips.push_back(text); return {};
-    case kGateway: record.network.gateway = text; return {};
-    case kMac: record.network.mac = text; return {};
-    case kNetworkName: record.network.network = text; return {};
-    case kShimPid: return read_number(record.shim_pid, field, 0);
-    case kShimStart: return read_start(record.shim_start, field);
-    default: return {};
+    case kId:
+      record.id = text;
+      return {};
+    case kState:
+      return read_enum(record.state, field, SandboxState::kRemoving);
+    case kCreatedAt:
+      return read_number(record.created_at_ns, field);
+    case kConfig:
+      return read_message(record.config, field.bytes);
+    case kMessage:
+      record.message = text;
+      return {};
+    case kHandler:
+      record.handler = text;
+      return {};
+    case kCgroupParent:
+      record.cgroup_parent = text;
+      return {};
+    case kCgroupTop:
+      record.cgroup_top = text;
+      return {};
+    case kHostNetwork:
+      return read_bool(record.host_network, field);
+    case kNetworkHeld:
+      return read_bool(record.network_held, field);
+    case kIp:
+      record.network.ips.push_back(text);
+      return {};
+    case kGateway:
+      record.network.gateway = text;
+      return {};
+    case kMac:
+      record.network.mac = text;
+      return {};
+    case kNetworkName:
+      record.network.network = text;
+      return {};
+    case kShimPid:
+      return read_number(record.shim_pid, field, 0);
+    case kShimStart:
+      return read_start(record.shim_start, field);
+    default:
+      return {};
   }
 }
 
 Result<> read_field(ContainerRecord& record, const BlobField& field) {
   const std::string text(field.tag == kConfig ? std::string_view() : field.bytes);
   switch (field.tag) {
-    case kId: record.id = text; return {};
-    case kState: return read_enum(record.phase, field, ContainerPhase::kRemoving);
-    case kCreatedAt: return read_number(record.created_at_ns, field);
-    case kConfig: return read_message(record.config, field.bytes);
-    case kMessage: record.message = text; return {};
-    case kSandboxId: record.sandbox_id = text; return {};
-    case kStartedAt: return read_number(record.started_at_ns, field);
-    case kFinishedAt: return read_number(record.finished_at_ns, field);
-    case kExitCode: return read_number(record.exit_code, field);
-    case kReason: record.reason = text; return {};
-    case kResources: return read_message(record.resources, field.bytes);
-    case kImageId: record.image_id = text; return {};
-    case kImageRef: record.image_ref = text; return {};
-    case kLogPath: record.log_path = text; return {};
-    case kProcessJson: record.process_json = text; return {};
-    case kCgroupsPath: record.cgroups_path = text; return {};
-    case kStopSignal: return read_number(record.stop_signal, field, 1, 64);
-    case kShimDeleted: return read_bool(record.shim_deleted, field);
-    case kPid: return read_number(record.pid, field, 0);
-    case kUid: return read_number(record.user.uid, field);
-    case kGid: return read_number(record.user.gid, field);
-    case kGroup: return read_group(record.user.groups, field);
-    default: return {};
+    case kId:
+      record.id = text;
+      return {};
+    case kState:
+      return read_enum(record.phase, field, ContainerPhase::kRemoving);
+    case kCreatedAt:
+      return read_number(record.created_at_ns, field);
+    case kConfig:
+      return read_message(record.config, field.bytes);
+    case kMessage:
+      record.message = text;
+      return {};
+    case kSandboxId:
+      record.sandbox_id = text;
+      return {};
+    case kStartedAt:
+      return read_number(record.started_at_ns, field);
+    case kFinishedAt:
+      return read_number(record.finished_at_ns, field);
+    case kExitCode:
+      return read_number(record.exit_code, field);
+    case kReason:
+      record.reason = text;
+      return {};
+    case kResources:
+      return read_message(record.resources, field.bytes);
+    case kImageId:
+      record.image_id = text;
+      return {};
+    case kImageRef:
+      record.image_ref = text;
+      return {};
+    case kLogPath:
+      record.log_path = text;
+      return {};
+    case kProcessJson:
+      record.process_json = text;
+      return {};
+    case kCgroupsPath:
+      record.cgroups_path = text;
+      return {};
+    case kStopSignal:
+      return read_number(record.stop_signal, field, 1, 64);
+    case kShimDeleted:
+      return read_bool(record.shim_deleted, field);
+    case kPid:
+      return read_number(record.pid, field, 0);
+    case kUid:
+      return read_number(record.user.uid, field);
+    case kGid:
+      return read_number(record.user.gid, field);
+    case kGroup:
+      return read_group(record.user.groups, field);
+    default:
+      return {};
   }
 }
 
@@ -154,23 +212,34 @@ Result<Record> decode(std::string_view blob) {
 
 std::string_view state_name(SandboxState state) {
   switch (state) {
-    case SandboxState::kPreparing: return "preparing";
-    case SandboxState::kReady: return "ready";
-    case SandboxState::kStopping: return "stopping";
-    case SandboxState::kStopped: return "stopped";
-    case SandboxState::kRemoving: return "removing";
+    case SandboxState::kPreparing:
+      return "preparing";
+    case SandboxState::kReady:
+      return "ready";
+    case SandboxState::kStopping:
+      return "stopping";
+    case SandboxState::kStopped:
+      return "stopped";
+    case SandboxState::kRemoving:
+      return "removing";
   }
   return "unknown";
 }
 
 std::string_view phase_name(ContainerPhase phase) {
   switch (phase) {
-    case ContainerPhase::kCreating: return "creating";
-    case ContainerPhase::kCreated: return "created";
-    case ContainerPhase::kStarting: return "starting";
-    case ContainerPhase::kRunning: return "running";
-    case ContainerPhase::kExited: return "exited";
-    case ContainerPhase::kRemoving: return "removing";
+    case ContainerPhase::kCreating:
+      return "creating";
+    case ContainerPhase::kCreated:
+      return "created";
+    case ContainerPhase::kStarting:
+      return "starting";
+    case ContainerPhase::kRunning:
+      return "running";
+    case ContainerPhase::kExited:
+      return "exited";
+    case ContainerPhase::kRemoving:
+      return "removing";
   }
   return "unknown";
 }
@@ -223,8 +292,12 @@ std::string encode(const ContainerRecord& record) {
   return out.take();
 }
 
-Result<SandboxRecord> decode_sandbox(std::string_view blob) { return decode<SandboxRecord>(blob); }
-Result<ContainerRecord> decode_container(std::string_view blob) { return decode<ContainerRecord>(blob); }
+Result<SandboxRecord> decode_sandbox(std::string_view blob) {
+  return decode<SandboxRecord>(blob);
+}
+Result<ContainerRecord> decode_container(std::string_view blob) {
+  return decode<ContainerRecord>(blob);
+}
 
 pb::PodSandboxState cri_state(const SandboxRecord& record) {
   return record.state == SandboxState::kReady ? pb::SANDBOX_READY : pb::SANDBOX_NOTREADY;
@@ -234,15 +307,22 @@ pb::ContainerState cri_state(const ContainerRecord& record) {
   switch (record.phase) {
     case ContainerPhase::kCreating:
     case ContainerPhase::kCreated:
-    case ContainerPhase::kStarting: return pb::CONTAINER_CREATED;
-    case ContainerPhase::kRunning: return pb::CONTAINER_RUNNING;
+    case ContainerPhase::kStarting:
+      return pb::CONTAINER_CREATED;
+    case ContainerPhase::kRunning:
+      return pb::CONTAINER_RUNNING;
     case ContainerPhase::kExited:
-    case ContainerPhase::kRemoving: return pb::CONTAINER_EXITED;
+    case ContainerPhase::kRemoving:
+      return pb::CONTAINER_EXITED;
   }
   return pb::CONTAINER_UNKNOWN;
 }
 
-bool visible(const SandboxRecord& record) { return record.state != SandboxState::kPreparing; }
-bool visible(const ContainerRecord& record) { return record.phase != ContainerPhase::kCreating; }
+bool visible(const SandboxRecord& record) {
+  return record.state != SandboxState::kPreparing;
+}
+bool visible(const ContainerRecord& record) {
+  return record.phase != ContainerPhase::kCreating;
+}
 
 }  // namespace berth::cri

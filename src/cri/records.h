@@ -36,19 +36,19 @@ struct SandboxRecord {
   SandboxState state = SandboxState::kPreparing;
   std::int64_t created_at_ns = 0;
   pb::PodSandboxConfig config;
-  std::string handler;          ///< as asked for
-  std::string cgroup_parent;    ///< of the pod's containers, absolute below each hierarchy
-  std::string cgroup_top;       ///< the parent itself or what of the path to it was made for our pods; empty: none of it
+  std::string handler;        ///< as asked for
+  std::string cgroup_parent;  ///< of the pod's containers, absolute below each hierarchy
+  std::string cgroup_top;     ///< the parent itself or what of the path to it was made for our pods; empty: none of it
   bool host_network = false;
-  bool network_held = false;    ///< the network may hold something for this sandbox
-  network::Attachment network;  ///< what it got
-  pid_t shim_pid = 0;           ///< 0: none known
-  std::uint64_t shim_start = 0; ///< its start time, to know it again
-  std::string message;          ///< why it is not ready, for people
+  bool network_held = false;     ///< the network may hold something for this sandbox
+  network::Attachment network;   ///< what it got
+  pid_t shim_pid = 0;            ///< 0: none known
+  std::uint64_t shim_start = 0;  ///< its start time, to know it again
+  std::string message;           ///< why it is not ready, for people
 };
 
-/// Life of a container. kCreating is not listed, a restart undoes it. kStarting is listed as created: whether the program
-/// runs is the shim's to say. kRemoving is listed as exited.
+/// Life of a container. kCreating is not listed, a restart undoes it. kStarting is listed as created: whether the
+/// program runs is the shim's to say. kRemoving is listed as exited.
 enum class ContainerPhase : std::uint8_t {
   kCreating = 1,
   kCreated = 2,
@@ -83,9 +83,9 @@ struct ContainerRecord {
   std::string log_path;      ///< absolute; empty: no log
   std::string process_json;  ///< OCI process object, what an exec starts from
   std::string cgroups_path;
-  int stop_signal = 15;         ///< the kernel's number
-  bool shim_deleted = false;    ///< the shim holds nothing of it any more
-  pid_t pid = 0;                ///< of init, 0: none
+  int stop_signal = 15;       ///< the kernel's number
+  bool shim_deleted = false;  ///< the shim holds nothing of it any more
+  pid_t pid = 0;              ///< of init, 0: none
   ContainerUser user;
 };
 

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <csignal>
 #include <set>
+#include <system_error>
 #include <thread>
 
 #include "base/log.h"
@@ -15,8 +15,8 @@
 #include "os/file.h"
 #include "os/pidfd.h"
 
-/// What a starting daemon does with what an earlier one left. Nothing is guessed: a pod is adopted when its shim answers at
-/// the pod's socket with the pod's id, and what no record owns is removed.
+/// What a starting daemon does with what an earlier one left. Nothing is guessed: a pod is adopted when its shim
+/// answers at the pod's socket with the pod's id, and what no record owns is removed.
 namespace berth::cri {
 
 namespace {
@@ -29,6 +29,7 @@ constexpr milliseconds kInfo{5000};
 constexpr milliseconds kEnd{5000};
 constexpr const char* kBootKey = "boot_id";
 constexpr std::int32_t kUnknownExit = 255;
+constexpr std::int32_t kKilledExit = 137;
 // Shims asked at the same time; one that hangs delays the others no more than its share.
 constexpr std::size_t kParallel = 16;
 
@@ -84,7 +85,8 @@ void ServiceImpl::recover_sandbox(const SandboxPtr& record, bool rebooted) {
   if (record->state == SandboxState::kReady || record->state == SandboxState::kStopping) {
     log_warn("a pod has ended while no daemon was there", {{"sandbox", record->id}, {"err", message}});
   }
-  containers_died(record->id, "Unknown", message, kUnknownExit);
+  // After a restart of the machine nobody saw how they ended; a shim takes its containers along by SIGKILL.
+  containers_died(record->id, rebooted ? "Unknown" : "ShimDied", message, rebooted ? kUnknownExit : kKilledExit);
   auto stored = registry_->update_sandbox(record->id, [&message](SandboxRecord& next) {
     if (next.state != SandboxState::kReady) return false;
     next.state = SandboxState::kStopping;
@@ -139,9 +141,7 @@ Result<> ServiceImpl::adopt(const SandboxRecord& record) {
     if (!taken && taken.error().code() != Code::kNotFound) return fail(std::move(taken).error());
     const bool stopped = container.state() == bs::CONTAINER_STATE_STOPPED;
     if (!taken || (stopped && (*taken)->phase == ContainerPhase::kExited)) {
-      if (!taken) ignore((*link)->kill(container.id(), SIGKILL, true), "it has no record; removal says what is wrong");
-      auto removed = (*link)->remove(container.id());
-      ignore(removed, "stopping the sandbox asks again");
+      warn("a container that is over stays in its shim", container.id(), (*link)->purge(container.id()));
     }
   }
   for (const auto& container : registry_->containers_of(record.id)) {
@@ -177,10 +177,7 @@ Result<> ServiceImpl::undo_sandbox(const SandboxRecord& record) {
 
 void ServiceImpl::undo_container(const ContainerRecord& record) {
   if (const auto link = link_of(record.sandbox_id)) {
-    auto killed = (*link)->kill(record.id, SIGKILL, true);
-    ignore(killed, "it may not be there at all");
-    auto removed = (*link)->remove(record.id);
-    ignore(removed, "stopping the sandbox ends what is left");
+    warn("a half-made container stays in its shim", record.id, (*link)->purge(record.id));
   }
   warn("a half-made container's root file system stays", record.id, options_.images->remove_rootfs(record.id));
   warn("a half-made container's folder stays", record.id, os::remove_tree(dir_of(record)));
@@ -193,24 +190,26 @@ void ServiceImpl::finish_half_done() {
     if (record->state != SandboxState::kStopping && record->state != SandboxState::kRemoving) continue;
     const bool remove = record->state == SandboxState::kRemoving;
     const std::string key = (remove ? "remove-sandbox " : "stop-sandbox ") + record->id;
-    operations_.start(key, "finish " + key, [this, id = record->id, remove](Operation& operation) -> Result<std::string> {
-      const auto pod = make_pod(id);
-      const OperationLock::Guard guard(pod->turn, operation);
-      auto done = remove ? remove_sandbox(operation, id) : stop_sandbox(operation, id);
-      warn("a pod is not taken down yet", id, done);
-      if (!done) return fail(std::move(done).error());
-      return std::string();
-    });
+    operations_.start(key, "finish " + key,
+                      [this, id = record->id, remove](Operation& operation) -> Result<std::string> {
+                        const auto pod = make_pod(id);
+                        const OperationLock::Guard guard(pod->turn, operation);
+                        auto done = remove ? remove_sandbox(operation, id) : stop_sandbox(operation, id);
+                        warn("a pod is not taken down yet", id, done);
+                        if (!done) return fail(std::move(done).error());
+                        return std::string();
+                      });
   }
   for (const auto& record : registry_->containers()) {
     if (record->phase != ContainerPhase::kRemoving) continue;
-    operations_.start("remove " + record->id, "finish removal of " + record->id,
-                      [this, id = record->id, sandbox = record->sandbox_id](Operation& operation) -> Result<std::string> {
-                        const auto pod = make_pod(sandbox);
-                        const OperationLock::Guard guard(pod->turn, operation);
-                        BERTH_TRY(remove_container_locked(operation, id), "container " + id);
-                        return std::string();
-                      });
+    operations_.start(
+        "remove " + record->id, "finish removal of " + record->id,
+        [this, id = record->id, sandbox = record->sandbox_id](Operation& operation) -> Result<std::string> {
+          const auto pod = make_pod(sandbox);
+          const OperationLock::Guard guard(pod->turn, operation);
+          BERTH_TRY(remove_container_locked(operation, id), "container " + id);
+          return std::string();
+        });
   }
 }
 

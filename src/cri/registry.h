@@ -14,8 +14,8 @@
 
 namespace berth::cri {
 
-/// All records in memory, and the one way to change them: database first, then the copy that readers see. Readers take a
-/// lock that nobody holds over anything slow. Thread-safe.
+/// All records in memory, and the one way to change them: database first, then the copy that readers see. Readers take
+/// a lock that nobody holds over anything slow. Thread-safe.
 class Registry final {
  public:
   explicit Registry(StateDb& db) : db_(db) {}

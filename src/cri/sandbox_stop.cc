@@ -38,7 +38,8 @@ UniqueFd open_netns(const SandboxRecord& record, const Pod* pod) {
 Result<> both(Result<> first, Result<> second) {
   if (first) return second;
   if (second) return first;
-  return fail(first.error().code(), first.error().text() + "; and " + second.error().text(), first.error().errno_value());
+  return fail(first.error().code(), first.error().text() + "; and " + second.error().text(),
+              first.error().errno_value());
 }
 
 }  // namespace
@@ -107,7 +108,8 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
 
 Result<> ServiceImpl::stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod) {
   const auto containers = registry_->containers_of(record.id);
-  const auto link = pod == nullptr ? Result<std::shared_ptr<ShimLink>>(fail(Code::kUnavailable, "no shim")) : pod->link();
+  const auto link =
+      pod == nullptr ? Result<std::shared_ptr<ShimLink>>(fail(Code::kUnavailable, "no shim")) : pod->link();
   if (!link) return {};
   // All are told first, then each is waited for.
   for (const auto& container : containers) {
@@ -136,9 +138,10 @@ Result<> ServiceImpl::release_network(Operation& operation, const SandboxRecord&
     network_failed_.erase(record.id);
     return {};
   }
-  log_warn("a pod's network is not given back yet, it is tried again", {{"sandbox", record.id}, {"err", removed.error().text()}});
-  // The first failure is told, so that the kubelet's event names the cause; afterwards the pod may go, and what is left is
-  // noted by the network and tried again in the background.
+  log_warn("a pod's network is not given back yet, it is tried again",
+           {{"sandbox", record.id}, {"err", removed.error().text()}});
+  // The first failure is told, so that the kubelet's event names the cause; afterwards the pod may go, and what is left
+  // is noted by the network and tried again in the background.
   const bool told = !network_failed_.insert(record.id).second;
   if (told) return {};
   return fail(std::move(removed).error().in("network detach"));
@@ -153,11 +156,13 @@ Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record
   auto asked = link ? (*link)->shutdown(true) : Result<>(fail(Code::kUnavailable, "no connection"));
   const auto ended = os::wait_readable(pidfd.get(), asked ? kShimEnd : milliseconds(0));
   const bool clean = ended && *ended && asked;
-  if (!ended || !*ended) BERTH_TRY(end_process(pidfd.get(), kShimEnd), "end the shim of pod " + record.id.substr(0, 13));
+  if (!ended || !*ended)
+    BERTH_TRY(end_process(pidfd.get(), kShimEnd), "end the shim of pod " + record.id.substr(0, 13));
   auto reaped = os::reap(pidfd.get());
   ignore(reaped, "a shim of an earlier daemon is not our child");
   pod.detach();
-  containers_died(record.id, "Error", clean ? "ended with its pod" : "ended with the pod's shim, which had to be killed", 137);
+  containers_died(record.id, "Error",
+                  clean ? "ended with its pod" : "ended with the pod's shim, which had to be killed", 137);
   if (!clean) BERTH_TRY(clean_after_shim(options_.shim_path, dir_of(record.id), record.id), "pod");
   return {};
 }
@@ -195,7 +200,8 @@ void ServiceImpl::retry_networks() {
     MutexLock lock(network_mutex_);
     network_failed_.erase(id);
     if (record) {
-      auto stored = registry_->update_sandbox(id, [](SandboxRecord& next) { return std::exchange(next.network_held, false); });
+      auto stored =
+          registry_->update_sandbox(id, [](SandboxRecord& next) { return std::exchange(next.network_held, false); });
       ignore(stored, "the next stop or start tries once more, which is harmless");
     }
   }

@@ -14,16 +14,16 @@ namespace berth::network {
 class Network;
 }
 
-/// The CRI services as plain C++: no gRPC here (rpc/ adapts). Every body blocks and is called from a pool thread; all are
-/// thread-safe. Idempotence as the CRI's comments ask for.
+/// The CRI services as plain C++: no gRPC here (rpc/ adapts). Every body blocks and is called from a pool thread; all
+/// are thread-safe. Idempotence as the CRI's comments ask for.
 namespace berth::cri {
 
 namespace pb = ::runtime::v1;
 
 /// One running call.
 struct Call {
-  std::stop_token stop;                             ///< the client went away
-  SteadyTime deadline = SteadyTime::max();          ///< the client's
+  std::stop_token stop;                     ///< the client went away
+  SteadyTime deadline = SteadyTime::max();  ///< the client's
 };
 
 struct ServiceOptions {
@@ -35,14 +35,14 @@ struct ServiceOptions {
   std::uint64_t exec_output_limit = 16U << 20;
   std::uint64_t log_max_line_bytes = 16384;
   unsigned stats_period_s = 10;
-  image::Store* images = nullptr;        ///< borrowed, outlives the service
-  network::Network* network = nullptr;   ///< borrowed, outlives the service
+  image::Store* images = nullptr;       ///< borrowed, outlives the service
+  network::Network* network = nullptr;  ///< borrowed, outlives the service
 };
 
 class Service {
  public:
-  /// Opens the state database and adopts what is running: connects to each pod's shim, marks as exited what has gone, and
-  /// removes what no record owns. Blocks.
+  /// Opens the state database and adopts what is running: connects to each pod's shim, marks as exited what has gone,
+  /// and removes what no record owns. Blocks.
   static Result<std::unique_ptr<Service>> open(ServiceOptions options);
 
   Service() = default;
@@ -55,7 +55,8 @@ class Service {
   virtual Result<pb::VersionResponse> version(const Call&, const pb::VersionRequest&) = 0;
   virtual Result<pb::StatusResponse> status(const Call&, const pb::StatusRequest&) = 0;
   virtual Result<pb::RuntimeConfigResponse> runtime_config(const Call&, const pb::RuntimeConfigRequest&) = 0;
-  virtual Result<pb::UpdateRuntimeConfigResponse> update_runtime_config(const Call&, const pb::UpdateRuntimeConfigRequest&) = 0;
+  virtual Result<pb::UpdateRuntimeConfigResponse> update_runtime_config(const Call&,
+                                                                        const pb::UpdateRuntimeConfigRequest&) = 0;
 
   virtual Result<pb::RunPodSandboxResponse> run_pod_sandbox(const Call&, const pb::RunPodSandboxRequest&) = 0;
   virtual Result<pb::StopPodSandboxResponse> stop_pod_sandbox(const Call&, const pb::StopPodSandboxRequest&) = 0;
@@ -71,10 +72,12 @@ class Service {
   virtual Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) = 0;
   virtual Result<pb::UpdateContainerResourcesResponse> update_container_resources(
       const Call&, const pb::UpdateContainerResourcesRequest&) = 0;
-  virtual Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&, const pb::ReopenContainerLogRequest&) = 0;
+  virtual Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&,
+                                                                      const pb::ReopenContainerLogRequest&) = 0;
   virtual Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) = 0;
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
-  virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&, const pb::ListContainerStatsRequest&) = 0;
+  virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
+                                                                      const pb::ListContainerStatsRequest&) = 0;
 
   virtual Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) = 0;
   virtual Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) = 0;

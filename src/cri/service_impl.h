@@ -23,10 +23,11 @@
 
 namespace berth::cri {
 
-/// The service: one file per RPC or pair of them (sandbox_run.cc, container_create.cc, ...), recovery.cc and pod_events.cc.
+/// The service: one file per RPC or pair of them (sandbox_run.cc, container_create.cc, ...), recovery.cc and
+/// pod_events.cc.
 ///
-/// Order of locks: a pod's OperationLock, then registry and database, then everything small. The reactor's thread takes small
-/// ones only.
+/// Order of locks: a pod's OperationLock, then registry and database, then everything small. The reactor's thread takes
+/// small ones only.
 class ServiceImpl final : public Service {
  public:
   explicit ServiceImpl(ServiceOptions options) : options_(std::move(options)) {}
@@ -57,10 +58,12 @@ class ServiceImpl final : public Service {
   Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) override;
   Result<pb::UpdateContainerResourcesResponse> update_container_resources(
       const Call&, const pb::UpdateContainerResourcesRequest&) override;
-  Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&, const pb::ReopenContainerLogRequest&) override;
+  Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&,
+                                                              const pb::ReopenContainerLogRequest&) override;
   Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) override;
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
-  Result<pb::ListContainerStatsResponse> list_container_stats(const Call&, const pb::ListContainerStatsRequest&) override;
+  Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
+                                                              const pb::ListContainerStatsRequest&) override;
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
   Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) override;
   Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;

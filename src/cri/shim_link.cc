@@ -1,6 +1,8 @@
 #include "cri/shim_link.h"
 
 #include <algorithm>
+#include <csignal>
+#include <thread>
 
 #include "berth/wkt/wkt.pb.h"
 #include "containerd/runtime/task/v2/shim.pb.h"
@@ -25,6 +27,7 @@ constexpr milliseconds kShort{10'000};
 constexpr milliseconds kLong{120'000};
 constexpr milliseconds kEventPark{3'600'000};
 constexpr milliseconds kEventGrace{30'000};
+constexpr milliseconds kPurgePause{5};
 // Below the frame limit, with room for the message around it.
 constexpr std::uint64_t kPiece = 3U << 20;
 
@@ -91,6 +94,20 @@ Result<ShimExit> ShimLink::remove(const std::string& id) {
   if (!reply) return fail(std::move(reply).error());
   const auto& at = reply->exited_at();
   return ShimExit{reply->exit_status(), at.seconds() * 1'000'000'000 + at.nanos()};
+}
+
+Result<> ShimLink::purge(const std::string& id) {
+  const auto deadline = std::chrono::steady_clock::now() + kShort;
+  for (;;) {
+    auto killed = kill(id, SIGKILL, true);
+    ignore(killed, "the removal says whether something is left");
+    auto removed = remove(id);
+    if (removed || removed.error().code() == Code::kNotFound) return {};
+    // A killed process is running until the kernel has ended it, which no call of the shim waits for without an event.
+    const bool running = removed.error().code() == Code::kPrecondition;
+    if (!running || std::chrono::steady_clock::now() >= deadline) return fail(std::move(removed).error());
+    std::this_thread::sleep_for(kPurgePause);
+  }
 }
 
 Result<> ShimLink::update(const std::string& id, const std::string& resources_json) {

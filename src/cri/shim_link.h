@@ -28,8 +28,8 @@ struct ShimExit {
   std::int64_t at_ns = 0;
 };
 
-/// The connection to one pod's shim, in the daemon's terms. Thread-safe. Calls block at most for their time limit; kTimeout
-/// then means that the shim may still do it. Errors of a gone shim: kUnavailable.
+/// The connection to one pod's shim, in the daemon's terms. Thread-safe. Calls block at most for their time limit;
+/// kTimeout then means that the shim may still do it. Errors of a gone shim: kUnavailable.
 class ShimLink final {
  public:
   using Events = std::function<void(Result<::berth::shim::v1::WaitEventResponse>)>;
@@ -48,6 +48,8 @@ class ShimLink final {
   Result<> kill(const std::string& id, int signal, bool all);
   /// Ends what the shim holds of a stopped container. kNotFound when it holds nothing.
   Result<ShimExit> remove(const std::string& id);
+  /// Kills what runs of it and removes it, at most for some seconds. Success when the shim holds nothing of it.
+  Result<> purge(const std::string& id);
   Result<> update(const std::string& id, const std::string& resources_json);
   Result<::berth::shim::v1::ExecSyncResponse> exec_sync(const ::berth::shim::v1::ExecSyncRequest& request,
                                                         SteadyTime deadline, std::stop_token stop);
@@ -59,8 +61,8 @@ class ShimLink final {
   /// Ends the shim. `now`: whatever it holds.
   Result<> shutdown(bool now);
 
-  /// Asks for what changed after `seq`; `events` runs once on the reactor's thread and must not block. A gone connection
-  /// is an answer: kUnavailable.
+  /// Asks for what changed after `seq`; `events` runs once on the reactor's thread and must not block. A gone
+  /// connection is an answer: kUnavailable.
   void wait_event(std::uint64_t seq, Events events);
   /// stats() without waiting; `stats` as above.
   void stats_async(const std::string& id, std::chrono::milliseconds timeout, Stats stats);

@@ -39,9 +39,9 @@ struct SpecInput {
   std::string container_id{};
   ResolvedUser user{};
   std::vector<GrantedDevice> devices{};
-  std::vector<spec::Device> host_devices{};         ///< for a privileged container
+  std::vector<spec::Device> host_devices{};          ///< for a privileged container
   std::optional<spec::Seccomp> localhost_seccomp{};  ///< when the request names a file
-  pid_t target_pid = 0;                           ///< with pid mode TARGET: init of that container
+  pid_t target_pid = 0;                              ///< with pid mode TARGET: init of that container
 };
 
 struct SpecOutput {
@@ -49,7 +49,8 @@ struct SpecOutput {
   std::vector<std::string> warnings;  ///< what could not be given as asked, for the log
 };
 
-/// Errors: kInvalid a request that cannot be; kUnsupported what Berth or this machine does not offer; both name the field.
+/// Errors: kInvalid a request that cannot be; kUnsupported what Berth or this machine does not offer; both name the
+/// field.
 [[nodiscard]] Result<SpecOutput> build_spec(const SpecInput& input);
 
 // ---- its parts, each with a file and tests of its own ----

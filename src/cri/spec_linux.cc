@@ -64,8 +64,8 @@ spec::DeviceRule device_rule(bool allow, std::string type, std::optional<std::in
   return rule;
 }
 
-/// Deny all, then what every container may have: mknod of anything (a node is useless without leave to open it), null, zero,
-/// full, random, urandom, tty, console, ptmx and the pts.
+/// Deny all, then what every container may have: mknod of anything (a node is useless without leave to open it), null,
+/// zero, full, random, urandom, tty, console, ptmx and the pts.
 std::vector<spec::DeviceRule> standard_rules() {
   std::vector<spec::DeviceRule> rules = {device_rule(false, "", std::nullopt, std::nullopt, "rwm"),
                                          device_rule(true, "c", std::nullopt, std::nullopt, "m"),
@@ -87,8 +87,7 @@ void add_devices(const SpecInput& input, spec::Linux& out) {
   for (const auto& granted : input.devices) {
     std::erase_if(out.devices, [&](const spec::Device& other) { return other.path == granted.device.path; });
     out.devices.push_back(granted.device);
-    rules.push_back(
-        device_rule(true, granted.device.type, granted.device.major, granted.device.minor, granted.access));
+    rules.push_back(device_rule(true, granted.device.type, granted.device.major, granted.device.minor, granted.access));
   }
 }
 
@@ -118,7 +117,8 @@ Result<std::string> apparmor_profile(const SpecInput& input) {
   if (type == pb::SecurityProfile::Unconfined || security.privileged()) return std::string();
   if (!input.host.apparmor) return fail(Code::kUnsupported, "apparmor: this kernel has no AppArmor");
   if (type == pb::SecurityProfile::RuntimeDefault) {
-    return fail(Code::kUnsupported, "apparmor: Berth has no profile of its own yet; name a Localhost profile or Unconfined");
+    return fail(Code::kUnsupported,
+                "apparmor: Berth has no profile of its own yet; name a Localhost profile or Unconfined");
   }
   if (name.empty()) return fail(Code::kInvalid, "apparmor: Localhost without a profile's name");
   return name;
@@ -156,7 +156,8 @@ Result<SeccompChoice> seccomp_choice(const pb::LinuxContainerSecurityContext& se
 }
 
 Result<spec::Seccomp> parse_seccomp_profile(std::string_view json) {
-  // The parser of the whole specification knows the object; the small tree first, so that nothing but one value goes in.
+  // The parser of the whole specification knows the object; the small tree first, so that nothing but one value goes
+  // in.
   BERTH_ASSIGN(const auto tree, spec::parse_json(json), "seccomp profile");
   if (!tree.is_object()) return fail(Code::kInvalid, "seccomp profile: not a JSON object");
   const std::string document = R"({"ociVersion":"1.0.0","linux":{"seccomp":)" + tree.write() + "}}";

@@ -27,8 +27,8 @@ std::vector<spec::Mount> standard_mounts(const SpecInput& input) {
   std::vector<spec::Mount> mounts;
   mounts.push_back(make("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
   mounts.push_back(make("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
-  mounts.push_back(make("/dev/pts", "devpts", "devpts",
-                        {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
+  mounts.push_back(
+      make("/dev/pts", "devpts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   mounts.push_back(make("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   mounts.push_back(make("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", sys_mode}));
   mounts.push_back(make("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", sys_mode}));
@@ -49,9 +49,9 @@ std::vector<spec::Mount> pod_file_mounts(const SpecInput& input) {
 }
 
 // Options of mount(8) that change the mount alone and take nothing from anyone else.
-constexpr std::array<std::string_view, 14> kMountOptions = {"noexec", "nosuid",     "nodev",      "exec",     "suid",
-                                                            "dev",    "noatime",    "nodiratime", "relatime", "norelatime",
-                                                            "strictatime", "nosymfollow", "atime", "diratime"};
+constexpr std::array<std::string_view, 14> kMountOptions = {
+    "noexec",     "nosuid",   "nodev",      "exec",        "suid",        "dev",   "noatime",
+    "nodiratime", "relatime", "norelatime", "strictatime", "nosymfollow", "atime", "diratime"};
 
 Result<> check_request(const pb::Mount& mount) {
   const std::string name = "mount " + mount.container_path();
@@ -67,7 +67,8 @@ Result<> check_request(const pb::Mount& mount) {
     return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
   }
   if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL) {
-    return fail(Code::kUnsupported, name + ": bidirectional propagation is not offered: a pod's mounts never reach the host");
+    return fail(Code::kUnsupported,
+                name + ": bidirectional propagation is not offered: a pod's mounts never reach the host");
   }
   if (mount.recursive_read_only() && (!mount.readonly() || mount.propagation() != pb::PROPAGATION_PRIVATE)) {
     return fail(Code::kInvalid, name + ": recursive_read_only wants readonly and private propagation");
@@ -89,7 +90,9 @@ Result<spec::Mount> request_mount(const pb::Mount& asked) {
   return mount;
 }
 
-std::ptrdiff_t depth(const std::string& path) { return std::ranges::count(path, '/'); }
+std::ptrdiff_t depth(const std::string& path) {
+  return std::ranges::count(path, '/');
+}
 
 /// A mount of the request takes the place of a standard one at the same path.
 void drop_covered(std::vector<spec::Mount>& mounts, const std::vector<spec::Mount>& asked) {

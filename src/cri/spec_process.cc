@@ -14,8 +14,9 @@ constexpr std::size_t kMaxEnvBytes = 4U << 20;  // well beyond what execve(2) ta
 
 // Docker's and containerd's set.
 constexpr std::array<std::string_view, 14> kDefaultCaps = {
-    "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",           "CAP_FOWNER",    "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP",      "CAP_NET_BIND_SERVICE", "CAP_SETPCAP", "CAP_SYS_CHROOT", "CAP_KILL",  "CAP_AUDIT_WRITE"};
+    "CAP_CHOWN",   "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER",     "CAP_MKNOD",
+    "CAP_NET_RAW", "CAP_SETGID",       "CAP_SETUID", "CAP_SETFCAP",    "CAP_NET_BIND_SERVICE",
+    "CAP_SETPCAP", "CAP_SYS_CHROOT",   "CAP_KILL",   "CAP_AUDIT_WRITE"};
 
 std::vector<std::string> build_args(const pb::ContainerConfig& container, const spec::ContainerDefaults& image) {
   std::vector<std::string> args(container.command().begin(), container.command().end());
@@ -28,7 +29,9 @@ std::vector<std::string> build_args(const pb::ContainerConfig& container, const 
   return args;
 }
 
-std::string_view name_of(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+std::string_view name_of(std::string_view entry) {
+  return entry.substr(0, entry.find('='));
+}
 
 /// A later entry takes the place of an earlier one with its name.
 void set_env(std::vector<std::string>& env, std::string entry) {
@@ -65,20 +68,24 @@ Result<std::vector<std::string>> build_env(const SpecInput& input) {
     }
     set_env(env, entry.key() + "=" + entry.value());
   }
-  if (!has_env(env, "HOME")) env.push_back(std::string("HOME=").append(input.user.home.empty() ? "/" : input.user.home));
+  if (!has_env(env, "HOME"))
+    env.push_back(std::string("HOME=").append(input.user.home.empty() ? "/" : input.user.home));
   return env;
 }
 
 Result<int> capability(const std::string& word) {
   std::string name = word;
-  std::ranges::transform(name, name.begin(), [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
+  std::ranges::transform(name, name.begin(),
+                         [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; });
   if (!name.starts_with("CAP_")) name.insert(0, "CAP_");
   const auto number = os::cap_number(name);
   if (!number) return fail(Code::kInvalid, "capabilities: \"" + word + "\" is unknown");
   return *number;
 }
 
-bool names_all(const std::string& word) { return to_lower(word) == "all" || to_lower(word) == "cap_all"; }
+bool names_all(const std::string& word) {
+  return to_lower(word) == "all" || to_lower(word) == "cap_all";
+}
 
 std::uint64_t all_caps() {
   const auto count = os::cap_names().size();
@@ -113,7 +120,8 @@ Result<std::uint64_t> cap_set(const Words& words) {
 std::uint64_t clamp(std::uint64_t wanted, const HostFacts& host, std::vector<std::string>& warnings) {
   const std::uint64_t missing = wanted & ~host.bounding_caps;
   if (missing == 0) return wanted;
-  warnings.push_back("capabilities that this process does not have itself are not given: " + join(cap_list(missing), " "));
+  warnings.push_back("capabilities that this process does not have itself are not given: " +
+                     join(cap_list(missing), " "));
   return wanted & host.bounding_caps;
 }
 

@@ -6,7 +6,8 @@ namespace {
 
 Result<> set_cpu(spec::Resources& resources, const pb::LinuxContainerResources& limits) {
   spec::CpuResources cpu;
-  if (limits.cpu_shares() < 0 || limits.cpu_period() < 0) return fail(Code::kInvalid, "cpu_shares or cpu_period below 0");
+  if (limits.cpu_shares() < 0 || limits.cpu_period() < 0)
+    return fail(Code::kInvalid, "cpu_shares or cpu_period below 0");
   if (limits.cpu_shares() > 0) cpu.shares = static_cast<std::uint64_t>(limits.cpu_shares());
   if (limits.cpu_period() > 0) cpu.period = static_cast<std::uint64_t>(limits.cpu_period());
   if (limits.cpu_quota() != 0) cpu.quota = limits.cpu_quota() < 0 ? -1 : limits.cpu_quota();

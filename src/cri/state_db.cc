@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kLayout = 1;
 
-// The page cache is small because every read is at start; the WAL is folded in every 256 pages, so that it stays small and no
-// single commit pays for much.
+// The page cache is small because every read is at start; the WAL is folded in every 256 pages, so that it stays small
+// and no single commit pays for much.
 constexpr const char* kSetup =
     "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-256; PRAGMA wal_autocheckpoint=256;"
     "PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;"
@@ -42,7 +42,9 @@ struct Statement {
   ~Statement() { sqlite3_finalize(raw); }
 };
 
-bool damaged(const Error& error) { return error.code() == Code::kCorrupt; }
+bool damaged(const Error& error) {
+  return error.code() == Code::kCorrupt;
+}
 
 }  // namespace
 
@@ -54,7 +56,8 @@ Error StateDb::db_error(const char* what) const {
   if (primary == SQLITE_FULL || primary == SQLITE_NOMEM) kind = Code::kExhausted;
   if (primary == SQLITE_READONLY || primary == SQLITE_PERM) kind = Code::kDenied;
   const int system = db_ == nullptr ? 0 : sqlite3_system_errno(db_);
-  return Error(kind, std::string("state database: ") + what + ": " + (db_ == nullptr ? "no memory" : sqlite3_errmsg(db_)),
+  return Error(kind,
+               std::string("state database: ") + what + ": " + (db_ == nullptr ? "no memory" : sqlite3_errmsg(db_)),
                system);
 }
 
@@ -131,8 +134,12 @@ Result<> StateDb::store(sqlite3_stmt* statement, const std::string& id, const st
   return run(statement, "write");
 }
 
-Result<> StateDb::put(const SandboxRecord& record) { return store(put_sandbox_, record.id, encode(record)); }
-Result<> StateDb::put(const ContainerRecord& record) { return store(put_container_, record.id, encode(record)); }
+Result<> StateDb::put(const SandboxRecord& record) {
+  return store(put_sandbox_, record.id, encode(record));
+}
+Result<> StateDb::put(const ContainerRecord& record) {
+  return store(put_container_, record.id, encode(record));
+}
 
 Result<> StateDb::erase_sandbox(const std::string& id) {
   MutexLock lock(mutex_);
@@ -165,7 +172,8 @@ Result<StateDb::Content> StateDb::load() {
     return {};
   };
   BERTH_TRY(read("SELECT id, record FROM sandbox ORDER BY id", decode_sandbox, content.sandboxes), "load sandboxes");
-  BERTH_TRY(read("SELECT id, record FROM container ORDER BY id", decode_container, content.containers), "load containers");
+  BERTH_TRY(read("SELECT id, record FROM container ORDER BY id", decode_container, content.containers),
+            "load containers");
   return content;
 }
 

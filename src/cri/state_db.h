@@ -12,12 +12,14 @@ struct sqlite3_stmt;
 
 namespace berth::cri {
 
-/// The records on disk: one SQLite file, WAL, synchronous=NORMAL. A committed write survives kill -9 of the daemon; a power
-/// cut may lose the newest ones, which is sound because nothing of a pod outlives a reboot. Thread-safe, one writer.
+/// The records on disk: one SQLite file, WAL, synchronous=NORMAL. A committed write survives kill -9 of the daemon; a
+/// power cut may lose the newest ones, which is sound because nothing of a pod outlives a reboot. Thread-safe, one
+/// writer.
 class StateDb final {
  public:
-  /// Makes or opens `path`. A file that SQLite cannot read is moved to `<path>.corrupt-<time>` and a new one made: what runs
-  /// is then found and removed as unowned. `rescued`: set to that name, for the log. Errors: kUnsupported a newer layout.
+  /// Makes or opens `path`. A file that SQLite cannot read is moved to `<path>.corrupt-<time>` and a new one made: what
+  /// runs is then found and removed as unowned. `rescued`: set to that name, for the log. Errors: kUnsupported a newer
+  /// layout.
   static Result<std::unique_ptr<StateDb>> open(const std::string& path, std::string* rescued);
   ~StateDb();
   StateDb(const StateDb&) = delete;

@@ -108,12 +108,15 @@ TEST(Records, FieldsOutOfRangeAreDamage) {
     auto bad = blob;
     bad[i] = static_cast<char>(bad[i] ^ 0x80);
     const auto decoded = decode_sandbox(bad);  // must not crash, and what it gives is a record or an error
-    if (decoded) EXPECT_LE(static_cast<int>(decoded->state), static_cast<int>(SandboxState::kRemoving));
+    if (decoded) {
+      EXPECT_LE(static_cast<int>(decoded->state), static_cast<int>(SandboxState::kRemoving));
+    }
   }
   EXPECT_EQ(decode_container(encode(SandboxRecord{})).error().code(), Code::kCorrupt);
 }
 
-// A process is killed between and inside writes, again and again: what it said was written is there, and no half record is.
+// A process is killed between and inside writes, again and again: what it said was written is there, and no half record
+// is.
 TEST_F(StateDbTest, WhatWasAnsweredSurvivesKill) {
   for (int round = 0; round < 5; ++round) {
     auto pipe = os::make_pipe();
@@ -127,12 +130,14 @@ TEST_F(StateDbTest, WhatWasAnsweredSurvivesKill) {
         auto record = container("c" + std::to_string(i % 7));
         record.exit_code = static_cast<std::int32_t>(i);
         if (!(*db)->put(record)) ::_exit(2);
-        if (!os::write_all(pipe->write.get(), std::string_view(reinterpret_cast<const char*>(&i), sizeof i))) ::_exit(3);
+        if (!os::write_all(pipe->write.get(), std::string_view(reinterpret_cast<const char*>(&i), sizeof i)))
+          ::_exit(3);
       }
     }
     pipe->write.reset();
     unsigned last = 0;
-    for (int i = 0; i < 50 * (round + 1); ++i) ASSERT_EQ(::read(pipe->read.get(), &last, sizeof last), ssize_t{sizeof last});
+    for (int i = 0; i < 50 * (round + 1); ++i)
+      ASSERT_EQ(::read(pipe->read.get(), &last, sizeof last), ssize_t{sizeof last});
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
@@ -152,7 +157,9 @@ TEST_F(StateDbTest, WhatWasAnsweredSurvivesKill) {
 }
 
 TEST_F(StateDbTest, ADamagedFileIsSetAside) {
-  { std::ofstream(path_) << std::string(8192, 'x'); }
+  {
+    std::ofstream(path_) << std::string(8192, 'x');
+  }
   const auto db = open();
   ASSERT_TRUE(db);
   EXPECT_TRUE(os::exists(rescued_));

@@ -23,7 +23,8 @@ void fill_memory(pb::MemoryUsage& memory, const Sample& sample) {
   memory.mutable_major_page_faults()->set_value(sample.memory_major_page_faults());
   if (sample.memory_limit_bytes() == 0) return;
   const auto used = sample.memory_working_set_bytes();
-  memory.mutable_available_bytes()->set_value(used < sample.memory_limit_bytes() ? sample.memory_limit_bytes() - used : 0);
+  memory.mutable_available_bytes()->set_value(used < sample.memory_limit_bytes() ? sample.memory_limit_bytes() - used
+                                                                                 : 0);
 }
 
 void fill_attributes(pb::ContainerAttributes& attributes, const ContainerRecord& record) {

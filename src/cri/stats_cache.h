@@ -21,8 +21,8 @@ class StatsCache final {
   [[nodiscard]] bool sampled(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// When the writable layer was measured, 0: never.
   [[nodiscard]] std::int64_t disk_time(const std::string& id) const BERTH_EXCLUDES(mutex_);
-  /// What is known, as the CRI has it: attributes always, figures as far as there are any. `disk_root`: names the file system
-  /// of writable layers.
+  /// What is known, as the CRI has it: attributes always, figures as far as there are any. `disk_root`: names the file
+  /// system of writable layers.
   [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const
       BERTH_EXCLUDES(mutex_);
 

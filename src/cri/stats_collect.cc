@@ -38,7 +38,8 @@ void ServiceImpl::sample_now(const ContainerRecord& record) {
   });
 }
 
-/// One round: all shims are asked at once, the answers come as they come. A shim that hangs costs nothing but its own figures.
+/// One round: all shims are asked at once, the answers come as they come. A shim that hangs costs nothing but its own
+/// figures.
 void ServiceImpl::collect_stats() {
   for (const auto& record : registry_->containers()) {
     if (record->phase == ContainerPhase::kRunning) sample_now(*record);

@@ -8,7 +8,9 @@
 
 namespace berth::cri {
 
-Workers::~Workers() { close(); }
+Workers::~Workers() {
+  close();
+}
 
 void Workers::post(std::function<void()> job) {
   MutexLock lock(mutex_);

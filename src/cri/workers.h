@@ -8,8 +8,8 @@
 
 namespace berth::cri {
 
-/// Threads for the work behind the calls: they come with the load, up to a bound, and go when idle. A job may block for as
-/// long as a dead volume lets it. Thread-safe.
+/// Threads for the work behind the calls: they come with the load, up to a bound, and go when idle. A job may block for
+/// as long as a dead volume lets it. Thread-safe.
 class Workers final {
  public:
   struct Options {

@@ -96,9 +96,9 @@ class Container {
   virtual Result<> start() = 0;
   /// Runs a further process in the container. Blocks until its program was exec'ed (or failed to be).
   virtual Result<Process> exec(const ExecRequest& request) = 0;
-  /// Ends what exec() began with `sub_cgroup`: with `kill_rest` kills every process in it (it may take a moment until they
-  /// are gone); removes the cgroup if nothing is left in it, else leaves it to a later call or to remove(). True when it is
-  /// gone. Idempotent, does not wait.
+  /// Ends what exec() began with `sub_cgroup`: with `kill_rest` kills every process in it (it may take a moment until
+  /// they are gone); removes the cgroup if nothing is left in it, else leaves it to a later call or to remove(). True
+  /// when it is gone. Idempotent, does not wait.
   virtual Result<bool> end_exec(const std::string& sub_cgroup, bool kill_rest) {
     (void)sub_cgroup;
     (void)kill_rest;

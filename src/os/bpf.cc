@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::size_t kMaxPrograms = 64;  // the kernel's own bound for one cgroup (BPF_CGROUP_MAX_PROGS)
 
-long bpf(bpf_cmd command, bpf_attr& attr) { return ::syscall(SYS_bpf, command, &attr, sizeof attr); }
+long bpf(bpf_cmd command, bpf_attr& attr) {
+  return ::syscall(SYS_bpf, command, &attr, sizeof attr);
+}
 
 std::vector<std::uint32_t> attached_programs(int cgroup_fd) {
   std::vector<std::uint32_t> ids(kMaxPrograms);

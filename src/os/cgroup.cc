@@ -27,7 +27,7 @@ struct CloseDir {
 using Dir = std::unique_ptr<DIR, CloseDir>;
 
 Result<long> filesystem_type(int fd) {
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(fd, &fs) != 0) return fail_errno(errno, "statfs");
   return static_cast<long>(fs.f_type);
 }
@@ -92,9 +92,8 @@ Result<CgroupLayout> find_cgroups(const std::string& cgroup_root) {
     if (!fs || *fs != CGROUP_SUPER_MAGIC) continue;
     CgroupHierarchy hierarchy{name, {}, std::move(*fd)};
     for (const auto part : split(name, ',')) {
-      hierarchy.controllers.emplace_back(part == "systemd" || part == "openrc" || part == "elogind"
-                                             ? "name=" + std::string(part)
-                                             : std::string(part));
+      hierarchy.controllers.emplace_back(
+          part == "systemd" || part == "openrc" || part == "elogind" ? "name=" + std::string(part) : std::string(part));
     }
     layout.hierarchies.push_back(std::move(hierarchy));
   }

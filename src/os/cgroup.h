@@ -10,7 +10,7 @@ namespace berth::os {
 
 /// One mounted cgroup hierarchy.
 struct CgroupHierarchy {
-  std::string name;                      ///< its folder below the cgroup root: "memory", "cpu,cpuacct"; "" for a pure v2
+  std::string name;  ///< its folder below the cgroup root: "memory", "cpu,cpuacct"; "" for a pure v2
   std::vector<std::string> controllers;  ///< v1: "cpu", "cpuacct", "name=systemd"; v2: empty, ask cgroup.controllers
   UniqueFd root;                         ///< O_PATH of its topmost visible cgroup
 };

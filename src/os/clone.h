@@ -18,13 +18,14 @@ struct Cloned {
   UniqueFd pidfd;  ///< in the parent
 };
 
-/// clone3(2) as fork: a copy-on-write child that runs on from here. The caller must have one thread, since the child may
-/// allocate. The exit signal is SIGCHLD, or with CLONE_PARENT the caller's own. Not for threaded programs.
+/// clone3(2) as fork: a copy-on-write child that runs on from here. The caller must have one thread, since the child
+/// may allocate. The exit signal is SIGCHLD, or with CLONE_PARENT the caller's own. Not for threaded programs.
 Result<Cloned> clone_process(const CloneOptions& options);
 
 /// Waits until `pidfd`'s process, a child, has ended, and reaps it: the exit code, or 128 + signal.
 Result<int> reap_pidfd(int pidfd);
-/// close_range(2): closes everything from `first` up. For the time before exec: owners of such descriptors must not run.
+/// close_range(2): closes everything from `first` up. For the time before exec: owners of such descriptors must not
+/// run.
 Result<> close_from(unsigned first);
 
 /// Field 22 of /proc/PID/stat, clock ticks since boot, and whether the process is a zombie or dead.

@@ -160,7 +160,7 @@ Result<> make_dirs(const std::string& path, mode_t mode) {
     if (::mkdir(path.c_str(), mode) == 0) return {};
   }
   const int error = errno;
-  struct stat info {};
+  struct stat info{};
   if (error == EEXIST && ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return {};
   return fail_errno(error == EEXIST ? ENOTDIR : error, "make folder " + path);
 }
@@ -193,7 +193,7 @@ Result<> remove_children(UniqueFd fd, const std::string& name, dev_t device, boo
       if (::unlinkat(dir_fd, child.c_str(), 0) == 0 || errno == ENOENT) continue;
       return fail_errno(errno, "remove " + name + "/" + child);
     }
-    struct stat info {};
+    struct stat info{};
     if (::fstat(sub->get(), &info) != 0) return fail_errno(errno, "stat " + name + "/" + child);
     if (one_filesystem && info.st_dev != device) {
       return fail(Code::kPrecondition, name + "/" + child + " is a mount point", EXDEV);
@@ -213,7 +213,7 @@ Result<> remove_tree(const std::string& path, bool one_filesystem) {
     if (fd.error().errno_value() == ENOENT) return {};
     return remove_file(path);
   }
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd->get(), &info) != 0) return fail_errno(errno, "stat " + path);
   BERTH_TRY(remove_children(std::move(*fd), path, info.st_dev, one_filesystem, 0), "remove tree");
   if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove folder " + path);
@@ -241,7 +241,9 @@ Result<std::vector<std::string>> list_dir(const std::string& path) {
   return names;
 }
 
-bool exists(const std::string& path) { return ::faccessat(AT_FDCWD, path.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0; }
+bool exists(const std::string& path) {
+  return ::faccessat(AT_FDCWD, path.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
 
 Result<> fsync_path(const std::string& path) {
   auto fd = open_file(path, O_RDONLY);

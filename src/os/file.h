@@ -18,11 +18,12 @@ namespace berth::os {
 Result<UniqueFd> open_file(const std::string& path, int flags, mode_t mode = 0644);
 /// openat(2) below `dir_fd` (borrowed). O_CLOEXEC is added.
 Result<UniqueFd> open_at(int dir_fd, const std::string& path, int flags, mode_t mode = 0644);
-/// openat2(2) below `root_fd` (borrowed) with `resolve` (RESOLVE_IN_ROOT, RESOLVE_BENEATH, ...). Retries EAGAIN a bounded
-/// number of times (a rename raced with the look-up). kUnsupported where the kernel has no openat2.
+/// openat2(2) below `root_fd` (borrowed) with `resolve` (RESOLVE_IN_ROOT, RESOLVE_BENEATH, ...). Retries EAGAIN a
+/// bounded number of times (a rename raced with the look-up). kUnsupported where the kernel has no openat2.
 Result<UniqueFd> open_in(int root_fd, const std::string& path, int flags, std::uint64_t resolve, mode_t mode = 0);
 
-/// The whole file, at most `limit` bytes; a larger one is kExhausted and nothing is kept. Works for /proc and cgroup files.
+/// The whole file, at most `limit` bytes; a larger one is kExhausted and nothing is kept. Works for /proc and cgroup
+/// files.
 Result<std::string> read_file(const std::string& path, std::size_t limit);
 Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit);
 /// All that is left in `fd`, at most `limit` bytes.
@@ -39,14 +40,14 @@ Result<> write_at(int fd, std::string_view data, off_t offset);
 Result<bool> try_lock(int fd);
 
 enum class Sync : std::uint8_t { kNo, kYes };
-/// Replaces `path` by `data`: temporary name beside it, optional fsync of file and folder, rename. After a crash the old
-/// or the new content is there, never a part.
+/// Replaces `path` by `data`: temporary name beside it, optional fsync of file and folder, rename. After a crash the
+/// old or the new content is there, never a part.
 Result<> write_file_atomic(const std::string& path, std::string_view data, mode_t mode = 0644, Sync sync = Sync::kNo);
 
 /// mkdir -p: `mode` for each folder made; existing ones stay as they are.
 Result<> make_dirs(const std::string& path, mode_t mode = 0755);
-/// rm -rf without following links or crossing below anything but `path` itself; absent is success. Does not cross mounts
-/// when `one_filesystem`: a mount point met is kPrecondition (EXDEV) and stays.
+/// rm -rf without following links or crossing below anything but `path` itself; absent is success. Does not cross
+/// mounts when `one_filesystem`: a mount point met is kPrecondition (EXDEV) and stays.
 Result<> remove_tree(const std::string& path, bool one_filesystem = true);
 /// unlink(2); absent is success.
 Result<> remove_file(const std::string& path);

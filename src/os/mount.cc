@@ -94,7 +94,8 @@ Result<UniqueFd> clone_tree(int dir_fd, const std::string& path, bool recursive)
   const int fd = ::open_tree(dir_fd, path.c_str(), flags);
   if (fd < 0) {
     const int e = errno;
-    return fail_errno(e, "open_tree " + (path.empty() ? std::string("(fd)") : path) + (recursive ? " (recursive)" : ""));
+    return fail_errno(e,
+                      "open_tree " + (path.empty() ? std::string("(fd)") : path) + (recursive ? " (recursive)" : ""));
   }
   return UniqueFd(fd);
 }

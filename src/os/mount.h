@@ -8,9 +8,9 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
-/// The kernel's mount calls on descriptors. A "tree" is a mount that nothing shows yet (fsmount, open_tree with clone); it
-/// is gone when its descriptor is closed unless it was attached. All block; none retries EINTR; usable after fork in a
-/// single-threaded program. Errors name call, file system or path, and flags. Source: the man pages of the calls.
+/// The kernel's mount calls on descriptors. A "tree" is a mount that nothing shows yet (fsmount, open_tree with clone);
+/// it is gone when its descriptor is closed unless it was attached. All block; none retries EINTR; usable after fork in
+/// a single-threaded program. Errors name call, file system or path, and flags. Source: the man pages of the calls.
 namespace berth::os {
 
 /// fsopen(2): a context in which a file system of `type` is configured.
@@ -21,8 +21,8 @@ Result<> fs_set(int context_fd, const std::string& key, const char* value);
 /// not like stand in the error.
 Result<UniqueFd> fs_mount(int context_fd, std::uint64_t attributes);
 
-/// open_tree(2) with OPEN_TREE_CLONE: a copy of the mount at `path` below `dir_fd` ("" is dir_fd itself), with those below
-/// it if `recursive`. Follows symlinks as open(2) does: paths inside a container go through open_in_root first.
+/// open_tree(2) with OPEN_TREE_CLONE: a copy of the mount at `path` below `dir_fd` ("" is dir_fd itself), with those
+/// below it if `recursive`. Follows symlinks as open(2) does: paths inside a container go through open_in_root first.
 Result<UniqueFd> clone_tree(int dir_fd, const std::string& path, bool recursive);
 
 /// move_mount(2): attaches `tree_fd` on what `target_fd` refers to.
@@ -47,8 +47,8 @@ Result<> change_mount_at(const std::string& path, const MountChange& change, boo
 /// umount2(2) with MNT_DETACH, never following a symlink.
 Result<> detach_mount(const std::string& path);
 
-/// Makes the mount `root_fd`, which is attached in the caller's mount namespace, its root, with "/" as the working folder,
-/// and detaches the old root with everything on it. Source: pivot_root(2), the variant pivot_root(".", ".").
+/// Makes the mount `root_fd`, which is attached in the caller's mount namespace, its root, with "/" as the working
+/// folder, and detaches the old root with everything on it. Source: pivot_root(2), the variant pivot_root(".", ".").
 Result<> pivot_into(int root_fd);
 /// fchdir(2), chroot("."), chdir("/").
 Result<> chroot_into(int root_fd);

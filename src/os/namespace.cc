@@ -20,15 +20,24 @@ namespace berth::os {
 
 std::string_view namespace_flag_name(int clone_flag) {
   switch (clone_flag) {
-    case CLONE_NEWPID: return "pid";
-    case CLONE_NEWNET: return "network";
-    case CLONE_NEWNS: return "mount";
-    case CLONE_NEWIPC: return "ipc";
-    case CLONE_NEWUTS: return "uts";
-    case CLONE_NEWUSER: return "user";
-    case CLONE_NEWCGROUP: return "cgroup";
-    case CLONE_NEWTIME: return "time";
-    default: return "several";
+    case CLONE_NEWPID:
+      return "pid";
+    case CLONE_NEWNET:
+      return "network";
+    case CLONE_NEWNS:
+      return "mount";
+    case CLONE_NEWIPC:
+      return "ipc";
+    case CLONE_NEWUTS:
+      return "uts";
+    case CLONE_NEWUSER:
+      return "user";
+    case CLONE_NEWCGROUP:
+      return "cgroup";
+    case CLONE_NEWTIME:
+      return "time";
+    default:
+      return "several";
   }
 }
 
@@ -42,8 +51,8 @@ Result<UniqueFd> open_namespace(const std::string& path, int clone_flag) {
 }
 
 bool same_namespace(int fd_a, int fd_b) {
-  struct stat a {};
-  struct stat b {};
+  struct stat a{};
+  struct stat b{};
   return ::fstat(fd_a, &a) == 0 && ::fstat(fd_b, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 

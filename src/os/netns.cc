@@ -32,7 +32,9 @@ Result<> on_own_thread(const std::function<Result<>()>& work) {
 
 }  // namespace
 
-Result<UniqueFd> current_netns() { return open_file("/proc/thread-self/ns/net", O_RDONLY); }
+Result<UniqueFd> current_netns() {
+  return open_file("/proc/thread-self/ns/net", O_RDONLY);
+}
 
 Result<UniqueFd> create_netns() {
   UniqueFd fd;

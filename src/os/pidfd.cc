@@ -27,7 +27,8 @@ Result<UniqueFd> open_pidfd(pid_t pid) {
 Result<> pidfd_signal(int pidfd, int signal) {
   if (::syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0) == 0) return {};
   const int error = errno;
-  if (error == ESRCH) return fail(Code::kNotFound, "signal " + std::to_string(signal) + ": the process has ended", error);
+  if (error == ESRCH)
+    return fail(Code::kNotFound, "signal " + std::to_string(signal) + ": the process has ended", error);
   return fail_errno(error, "send signal " + std::to_string(signal));
 }
 

@@ -23,8 +23,8 @@ struct ProcessEnd {
   bool signaled = false;  ///< `value` is the signal; else it is the exit code
   int value = 0;
 };
-/// Reaps the child behind `pidfd` if it has ended; nothing while it runs. kNotFound when it is not our child (any more).
-/// Never blocks. Source: waitid(2) P_PIDFD.
+/// Reaps the child behind `pidfd` if it has ended; nothing while it runs. kNotFound when it is not our child (any
+/// more). Never blocks. Source: waitid(2) P_PIDFD.
 Result<std::optional<ProcessEnd>> reap(int pidfd);
 
 /// Waits until `fd` (borrowed) can be read without blocking; for a pidfd: until the process has ended. False at the

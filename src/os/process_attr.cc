@@ -137,7 +137,7 @@ void reset_signals() {
   // exec itself gives handled signals their default; only those that somebody ignores live on.
   constexpr std::array<int, 9> kOftenIgnored{SIGPIPE, SIGHUP,  SIGINT,  SIGQUIT, SIGTERM,
                                              SIGCHLD, SIGTSTP, SIGTTIN, SIGTTOU};
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = SIG_DFL;
   for (const int signal : kOftenIgnored) ::sigaction(signal, &action, nullptr);
   // glibc's posix_spawn leaves its two internal signals ignored in the child, and its sigaction refuses to touch them.
@@ -147,7 +147,8 @@ void reset_signals() {
     void (*restorer)();
     std::uint64_t mask;
   } kernel_default{SIG_DFL, 0, nullptr, 0};
-  for (const int signal : {32, 33}) ::syscall(SYS_rt_sigaction, signal, &kernel_default, nullptr, sizeof(std::uint64_t));
+  for (const int signal : {32, 33})
+    ::syscall(SYS_rt_sigaction, signal, &kernel_default, nullptr, sizeof(std::uint64_t));
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

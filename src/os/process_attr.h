@@ -12,8 +12,8 @@ namespace berth::os {
 
 /// "RLIMIT_NOFILE" to its number; nothing for an unknown name.
 [[nodiscard]] std::optional<int> rlimit_number(std::string_view name);
-/// setrlimit(2). Where that is refused (raising the hard limit without CAP_SYS_RESOURCE), sets as much as is allowed and
-/// returns false. kInvalid soft above hard.
+/// setrlimit(2). Where that is refused (raising the hard limit without CAP_SYS_RESOURCE), sets as much as is allowed
+/// and returns false. kInvalid soft above hard.
 Result<bool> set_rlimit(int resource, std::uint64_t soft, std::uint64_t hard);
 
 Result<> set_no_new_privs();

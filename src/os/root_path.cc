@@ -127,8 +127,8 @@ Result<UniqueFd> make_file_in_root(int root_fd, const std::string& path, mode_t 
 
 Result<UniqueFd> open_verified_proc() {
   BERTH_ASSIGN(UniqueFd fd, open_file("/proc", O_PATH | O_DIRECTORY | O_NOFOLLOW), "open procfs");
-  struct statfs fs {};
-  struct stat st {};
+  struct statfs fs{};
+  struct stat st{};
   if (::fstatfs(fd.get(), &fs) != 0 || ::fstat(fd.get(), &st) != 0) return fail_errno(errno, "stat /proc");
   if (fs.f_type != PROC_SUPER_MAGIC || st.st_ino != kProcRootInode) {
     return fail(Code::kPrecondition, "/proc is not the root of a procfs");

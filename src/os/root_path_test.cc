@@ -1,7 +1,7 @@
 #include "os/root_path.h"
 
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,7 +35,7 @@ TEST_F(RootPathTest, MakesWhatIsMissing) {
   EXPECT_TRUE(make_dir_in_root(root_.get(), "b/c//d/").has_value());
   EXPECT_TRUE(make_file_in_root(root_.get(), "/e/f/g").has_value());
   EXPECT_TRUE(exists(path_ + "/b/c/d"));
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((path_ + "/e/f/g").c_str(), &st), 0);
   EXPECT_TRUE(S_ISREG(st.st_mode));
   EXPECT_TRUE(make_dir_in_root(root_.get(), "/b/c/d").has_value()) << "again";

@@ -194,9 +194,17 @@ Result<> load_seccomp(const SeccompProgram& program, unsigned flags) {
   return {};
 }
 
-std::vector<std::string_view> seccomp_action_names() { return names_of(kActions); }
-std::vector<std::string_view> seccomp_op_names() { return names_of(kOps); }
-std::vector<std::string_view> seccomp_arch_names() { return names_of(kArchs); }
-std::vector<std::string_view> seccomp_flag_names() { return names_of(kFlags); }
+std::vector<std::string_view> seccomp_action_names() {
+  return names_of(kActions);
+}
+std::vector<std::string_view> seccomp_op_names() {
+  return names_of(kOps);
+}
+std::vector<std::string_view> seccomp_arch_names() {
+  return names_of(kArchs);
+}
+std::vector<std::string_view> seccomp_flag_names() {
+  return names_of(kFlags);
+}
 
 }  // namespace berth::os

@@ -123,6 +123,15 @@ Result<std::optional<UniqueFd>> accept_connection(int listener_fd) {
   }
 }
 
+Result<UniqueFd> wait_for_connection(int listener_fd) {
+  while (true) {
+    const int fd = ::accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0) return UniqueFd(fd);
+    const int error = errno;
+    if (error != EINTR && error != ECONNABORTED) return fail_errno(error, "accept4");
+  }
+}
+
 Result<std::pair<UniqueFd, UniqueFd>> unix_socketpair(bool nonblocking) {
   int fds[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (nonblocking ? SOCK_NONBLOCK : 0), 0, fds) != 0) {

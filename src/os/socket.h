@@ -33,6 +33,9 @@ struct UnixListenOptions {
 /// connection still waits, so a level-triggered watch fires again at once); else by errno.
 [[nodiscard]] Result<std::optional<UniqueFd>> accept_connection(int listener_fd);
 
+/// Waits for a connection on a blocking listener; the new descriptor is CLOEXEC and blocking. Errors: by errno.
+[[nodiscard]] Result<UniqueFd> wait_for_connection(int listener_fd);
+
 /// Two connected stream sockets, CLOEXEC, both non-blocking if `nonblocking`.
 [[nodiscard]] Result<std::pair<UniqueFd, UniqueFd>> unix_socketpair(bool nonblocking = false);
 

@@ -35,8 +35,8 @@ struct Child {
 };
 
 /// Starts a program by posix_spawn: safe in threaded processes. The child has default signal handlers, an empty signal
-/// mask and no other descriptor of ours. Errors carry the exec's errno and name the program. The caller reaps by wait().
-/// Source: posix_spawn(3), pidfd_open(2).
+/// mask and no other descriptor of ours. Errors carry the exec's errno and name the program. The caller reaps by
+/// wait(). Source: posix_spawn(3), pidfd_open(2).
 Result<Child> spawn(const SpawnOptions& options);
 
 /// Waits for `child`; the exit code, or 128 + signal. Reaps it.
@@ -44,10 +44,10 @@ Result<int> wait_exit(const Child& child);
 
 struct RunOptions {
   SpawnOptions spawn;
-  std::string input;                       ///< written to the child's stdin
-  std::size_t output_limit = 1U << 20;     ///< for each of stdout and stderr; more is kExhausted and ends the child
-  std::chrono::milliseconds timeout{0};    ///< 0: none; then the child's process group is killed: kTimeout
-  std::stop_token stop;                    ///< the same on request: kCancelled (looked at ten times a second)
+  std::string input;                     ///< written to the child's stdin
+  std::size_t output_limit = 1U << 20;   ///< for each of stdout and stderr; more is kExhausted and ends the child
+  std::chrono::milliseconds timeout{0};  ///< 0: none; then the child's process group is killed: kTimeout
+  std::stop_token stop;                  ///< the same on request: kCancelled (looked at ten times a second)
 };
 struct RunOutput {
   int exit_code = 0;
@@ -55,7 +55,8 @@ struct RunOutput {
   std::string err;
 };
 /// Runs a program to its end and collects what it says. Never waits for grandchildren that keep the pipes open: reading
-/// ends when the child is gone. The child has its own process group, which is killed then. The program must ignore SIGPIPE.
+/// ends when the child is gone. The child has its own process group, which is killed then. The program must ignore
+/// SIGPIPE.
 Result<RunOutput> run(RunOptions options);
 
 }  // namespace berth::os

@@ -182,8 +182,8 @@ TEST_F(ApiTest, UsageFigures) {
     pb::ListContainerStatsRequest list;
     *list.mutable_filter() = filter;
     std::set<std::string> found;
-    for (const auto& one : must(cri().call(&Runtime::ListContainerStats, list)).stats())
-      found.insert(one.attributes().id());
+    const auto answer = must(cri().call(&Runtime::ListContainerStats, list));
+    for (const auto& one : answer.stats()) found.insert(one.attributes().id());
     return found;
   };
   EXPECT_EQ(ids({}), (std::set<std::string>{busy, idle}));

@@ -39,7 +39,9 @@ Result<std::string> clean_path(const std::string& path) {
   return clean.empty() ? std::string("/") : clean;
 }
 
-std::string relative(const std::string& path) { return path == "/" ? std::string(".") : path.substr(1); }
+std::string relative(const std::string& path) {
+  return path == "/" ? std::string(".") : path.substr(1);
+}
 
 void parse_pids(std::string_view text, std::vector<pid_t>& out) {
   for (const auto line : split(text, '\n')) {
@@ -71,7 +73,8 @@ Result<> CgroupEntry::enter() const {
 Result<Cgroup> Cgroup::locate(const os::CgroupLayout& layout, const std::string& spec_path, const std::string& id) {
   const bool looks_systemd = std::ranges::count(spec_path, ':') == 2 && !spec_path.starts_with('/');
   if (looks_systemd) {
-    return fail(Code::kUnsupported, "linux.cgroupsPath \"" + spec_path + "\" is for the systemd cgroup driver, which is not built");
+    return fail(Code::kUnsupported,
+                "linux.cgroupsPath \"" + spec_path + "\" is for the systemd cgroup driver, which is not built");
   }
   Cgroup cgroup;
   cgroup.layout_ = &layout;
@@ -145,8 +148,8 @@ Result<> Cgroup::create() const {
       std::vector<pid_t> present;
       BERTH_TRY(collect_pids(hierarchy.root.get(), paths_[i], present), hierarchy.name);
       if (!present.empty()) {
-        return fail(Code::kExists, "container's cgroup " + hierarchy.name + paths_[i] + " is not empty: " +
-                                       std::to_string(present.size()) + " process(es) found");
+        return fail(Code::kExists, "container's cgroup " + hierarchy.name + paths_[i] +
+                                       " is not empty: " + std::to_string(present.size()) + " process(es) found");
       }
     }
     const auto& controllers = hierarchy.controllers;
@@ -196,7 +199,8 @@ Result<> Cgroup::enable_controllers() const {
     // One that refuses (threaded, busy) must not keep the others off; what is then missing shows when it is written.
     if (!os::write_existing_at(root, level + "/cgroup.subtree_control", enable)) {
       for (const auto name : split(enable, ' ')) {
-        ignore(os::write_existing_at(root, level + "/cgroup.subtree_control", name), "a limit that needs it will say so");
+        ignore(os::write_existing_at(root, level + "/cgroup.subtree_control", name),
+               "a limit that needs it will say so");
       }
     }
     at = leaf.find('/', at == 0 ? 0 : at + 1);
@@ -209,7 +213,8 @@ Result<> Cgroup::write_one(const CgroupWrite& write) const {
   if (!dir) return fail(std::move(dir).error().in("cgroup " + write.controller));
   if (!dir->valid()) {
     if (write.optional) return {};
-    return fail(Code::kUnsupported, "cgroup controller " + write.controller + " is not available (for " + write.file + ")");
+    return fail(Code::kUnsupported,
+                "cgroup controller " + write.controller + " is not available (for " + write.file + ")");
   }
   auto done = os::write_existing_at(dir->get(), write.file, write.value);
   if (done || (write.optional && done.error().code() == Code::kNotFound)) return {};

@@ -18,9 +18,10 @@ struct CgroupEntry {
   std::vector<UniqueFd> v1_tasks;  ///< the open `tasks` files
 
   /// v1: moves the calling process, which must have one thread. After fork, before anything else.
-  /// The `tasks` file with "0" and not cgroup.procs: moving the single calling thread is the one migration for which the
-  /// kernel does not take the lock over all forks and exits, which costs an RCU grace period (15 ms measured with HZ=250)
-  /// and stalls every fork on the host meanwhile. Source: cgroup_procs_write_start() in kernel/cgroup/cgroup.c since 5.16.
+  /// The `tasks` file with "0" and not cgroup.procs: moving the single calling thread is the one migration for which
+  /// the kernel does not take the lock over all forks and exits, which costs an RCU grace period (15 ms measured with
+  /// HZ=250) and stalls every fork on the host meanwhile. Source: cgroup_procs_write_start() in kernel/cgroup/cgroup.c
+  /// since 5.16.
   [[nodiscard]] Result<> enter() const;
 };
 
@@ -40,16 +41,17 @@ class Cgroup final {
 
   /// Makes the folders and, under v2, hands the controllers down to them. kExists when processes are there already.
   [[nodiscard]] Result<> create() const;
-  /// Plans and applies `resources`: the files, and under v2 the device program; `update` replaces an earlier one. Device
-  /// rules that cannot be enforced are an error, except for those who may not load programs at all (rootless): a warning.
+  /// Plans and applies `resources`: the files, and under v2 the device program; `update` replaces an earlier one.
+  /// Device rules that cannot be enforced are an error, except for those who may not load programs at all (rootless): a
+  /// warning.
   [[nodiscard]] Result<> set(const spec::Resources& resources, bool update) const;
   /// Performs the writes. A controller or file that is absent is an error unless the write is optional.
   [[nodiscard]] Result<> apply(const CgroupPlan& plan) const;
   /// `sub`: a cgroup directly below, made if missing; empty: the container's own.
   [[nodiscard]] Result<CgroupEntry> entry(const std::string& sub) const;
 
-  /// What entry(sub) makes below this one. Under v1 it is in one hierarchy alone: it only says who belongs together, the
-  /// limits are the container's, and every further folder would cost its share of the time that an exec takes.
+  /// What entry(sub) makes below this one. Under v1 it is in one hierarchy alone: it only says who belongs together,
+  /// the limits are the container's, and every further folder would cost its share of the time that an exec takes.
   [[nodiscard]] Result<Cgroup> below(const std::string& sub) const;
   /// One attempt at remove(): false while processes are in it.
   [[nodiscard]] Result<bool> remove_if_empty() const;

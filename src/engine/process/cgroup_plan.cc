@@ -28,9 +28,13 @@ std::string device_number(std::int64_t major, std::int64_t minor) {
 }
 
 /// "-1" is "max" under v2.
-std::string v2_limit(std::int64_t value) { return value < 0 ? "max" : std::to_string(value); }
+std::string v2_limit(std::int64_t value) {
+  return value < 0 ? "max" : std::to_string(value);
+}
 
-std::string pids_limit(std::int64_t value) { return value <= 0 ? "max" : std::to_string(value); }
+std::string pids_limit(std::int64_t value) {
+  return value <= 0 ? "max" : std::to_string(value);
+}
 
 std::string device_rule(const spec::DeviceRule& rule) {
   const auto part = [](const std::optional<std::int64_t>& n) {
@@ -182,7 +186,8 @@ void throttle_v2(const char* key, const std::vector<spec::ThrottleDevice>& devic
 void block_io_v2(const spec::BlockIoResources& io, Writer& out) {
   if (io.weight && *io.weight != 0) {
     // blkio weights go from 10 to 1000, io.weight from 1 to 10000.
-    const std::uint64_t weight = 1 + (static_cast<std::uint64_t>(std::max<std::uint16_t>(*io.weight, 10)) - 10) * 9999 / 990;
+    const std::uint64_t weight =
+        1 + (static_cast<std::uint64_t>(std::max<std::uint16_t>(*io.weight, 10)) - 10) * 9999 / 990;
     out.add("io", "io.weight", "default " + std::to_string(weight));
   }
   for (const auto& device : io.weight_device) {
@@ -221,7 +226,8 @@ Result<CgroupPlan> plan_cgroup_v1(const spec::Resources& resources) {
   Writer out;
   if (resources.cpu) cpu_v1(*resources.cpu, out);
   if (resources.memory) memory_v1(*resources.memory, out);
-  if (resources.pids && resources.pids->limit) out.add("pids", "pids.max", pids_limit(*resources.pids->limit), *resources.pids->limit <= 0);
+  if (resources.pids && resources.pids->limit)
+    out.add("pids", "pids.max", pids_limit(*resources.pids->limit), *resources.pids->limit <= 0);
   if (resources.block_io) block_io_v1(*resources.block_io, out);
   BERTH_TRY(hugepages(resources, false, out), "cgroup v1");
   if (resources.network) network_v1(*resources.network, out);
@@ -234,7 +240,8 @@ Result<CgroupPlan> plan_cgroup_v2(const spec::Resources& resources) {
   Writer out;
   if (resources.cpu) cpu_v2(*resources.cpu, out);
   if (resources.memory) BERTH_TRY(memory_v2(*resources.memory, out), "cgroup v2");
-  if (resources.pids && resources.pids->limit) out.add("pids", "pids.max", pids_limit(*resources.pids->limit), *resources.pids->limit <= 0);
+  if (resources.pids && resources.pids->limit)
+    out.add("pids", "pids.max", pids_limit(*resources.pids->limit), *resources.pids->limit <= 0);
   if (resources.block_io) block_io_v2(*resources.block_io, out);
   BERTH_TRY(hugepages(resources, true, out), "cgroup v2");
   rdma(resources, out);

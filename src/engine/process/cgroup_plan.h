@@ -12,8 +12,8 @@ struct CgroupWrite {
   std::string controller;  ///< "memory"; v2's own files (unified "cgroup.x"): "cgroup"
   std::string file;        ///< "memory.max"
   std::string value;
-  /// The write asks for nothing that the kernel would not do anyway (a limit of zero for something that is not there, no
-  /// limit): an absent controller or file is no error.
+  /// The write asks for nothing that the kernel would not do anyway (a limit of zero for something that is not there,
+  /// no limit): an absent controller or file is no error.
   bool optional = false;
   bool operator==(const CgroupWrite&) const = default;
 };

@@ -37,7 +37,9 @@ std::string text_of(int dir_fd, const char* file) {
   return text ? std::move(*text) : std::string();
 }
 
-std::uint64_t less(std::uint64_t a, std::uint64_t b) { return a > b ? a - b : 0; }
+std::uint64_t less(std::uint64_t a, std::uint64_t b) {
+  return a > b ? a - b : 0;
+}
 
 }  // namespace
 

@@ -125,7 +125,9 @@ Result<> LinuxContainer::resume() {
   return parts_.cgroup.freeze(false);
 }
 
-Result<> LinuxContainer::update(const spec::Resources& resources) { return parts_.cgroup.set(resources, true); }
+Result<> LinuxContainer::update(const spec::Resources& resources) {
+  return parts_.cgroup.set(resources, true);
+}
 
 Result<bool> LinuxContainer::oom_killed() const {
   BERTH_ASSIGN(const std::uint64_t kills, parts_.cgroup.oom_kills(), "out-of-memory kills");
@@ -137,11 +139,11 @@ Result<> LinuxContainer::remove() {
   if (alive()) {
     ignore(os::pidfd_signal(parts_.init.pidfd.get(), SIGKILL), "it may end right now");
   }
-  BERTH_ASSIGN(const std::size_t killed, parts_.cgroup.empty() ? Result<std::size_t>(0) : parts_.cgroup.kill_all(SIGKILL),
-               "remove");
+  BERTH_ASSIGN(const std::size_t killed,
+               parts_.cgroup.empty() ? Result<std::size_t>(0) : parts_.cgroup.kill_all(SIGKILL), "remove");
   if (killed != 0 || alive()) {
-    BERTH_ASSIGN(const bool ended, parts_.init.pidfd.valid() ? os::wait_readable(parts_.init.pidfd.get(), kKillTimeout) : true,
-                 "remove");
+    BERTH_ASSIGN(const bool ended,
+                 parts_.init.pidfd.valid() ? os::wait_readable(parts_.init.pidfd.get(), kKillTimeout) : true, "remove");
     if (!ended) return fail(Code::kTimeout, "init does not end after SIGKILL");
   }
   BERTH_TRY(parts_.cgroup.remove(), "remove");

@@ -19,7 +19,7 @@ class LinuxContainer final : public ProcessContainer {
     Cgroup cgroup;
     std::shared_ptr<const UniqueFd> filter_cache;  ///< nullptr: none
     Process init;
-    UniqueFd channel;          ///< to init, while it waits; invalid: by start_socket
+    UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;
     std::uint64_t start_time = 0;
     bool started = false;
@@ -56,8 +56,8 @@ class LinuxContainer final : public ProcessContainer {
   bool removed_ = false;
 };
 
-/// clone3 with `join_pid` (a pid namespace file, or -1) as the child's pid namespace. The caller's own is the same after
-/// it. Else as os::clone_process.
+/// clone3 with `join_pid` (a pid namespace file, or -1) as the child's pid namespace. The caller's own is the same
+/// after it. Else as os::clone_process.
 Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int join_pid);
 
 }  // namespace berth::engine::process

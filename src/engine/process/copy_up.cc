@@ -3,9 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <dirent.h>
 #include <array>
 #include <climits>
-#include <dirent.h>
 #include <memory>
 
 #include "engine/process/launch.h"
@@ -44,14 +44,15 @@ Result<> copy_link(int from_dir, int to_dir, const std::string& name, const stru
   const ssize_t n = ::readlinkat(from_dir, name.c_str(), target.data(), target.size() - 1);
   if (n < 0) return fail_errno(errno, "readlink " + name);
   if (::symlinkat(target.data(), to_dir, name.c_str()) != 0) return fail_errno(errno, "symlink " + name);
-  if (::fchownat(to_dir, name.c_str(), st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno(errno, "chown");
+  if (::fchownat(to_dir, name.c_str(), st.st_uid, st.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
+    return fail_errno(errno, "chown");
   return {};
 }
 
 Result<> copy_tree(int from_fd, int to_fd, int depth);
 
 Result<> copy_entry(int from_fd, int to_fd, const std::string& name, int depth) {
-  struct stat st {};
+  struct stat st{};
   if (::fstatat(from_fd, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return fail_errno(errno, "stat " + name);
   if (S_ISREG(st.st_mode)) return copy_file(from_fd, to_fd, name, st);
   if (S_ISLNK(st.st_mode)) return copy_link(from_fd, to_fd, name, st);
@@ -84,7 +85,7 @@ Result<> copy_tree(int from_fd, int to_fd, int depth) {
 }  // namespace
 
 Result<> copy_up(int from_fd, int to_fd) {
-  struct stat st {};
+  struct stat st{};
   if (::fstat(from_fd, &st) != 0) return fail_errno(errno, "stat");
   BERTH_ASSIGN(const UniqueFd to, os::open_at(to_fd, ".", O_RDONLY | O_DIRECTORY), "copy");
   BERTH_TRY(copy_tree(from_fd, to.get(), 0), "copy");

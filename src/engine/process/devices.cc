@@ -69,7 +69,8 @@ Result<> bind_node(const Launch& launch, int root_fd, const DeviceNode& node, st
 Result<std::vector<DeviceNode>> plan_devices(const spec::Spec& spec) {
   std::vector<DeviceNode> nodes;
   nodes.reserve(kDefaults.size());
-  for (const auto& [path, number] : kDefaults) nodes.push_back({path, S_IFCHR, 0666, number.first, number.second, 0, 0});
+  for (const auto& [path, number] : kDefaults)
+    nodes.push_back({path, S_IFCHR, 0666, number.first, number.second, 0, 0});
   if (!spec.linux) return nodes;
   for (const auto& device : spec.linux->devices) {
     DeviceNode node;

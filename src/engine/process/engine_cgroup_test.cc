@@ -12,8 +12,8 @@
 namespace berth::engine::process {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::EngineTest;
+using ::testing::HasSubstr;
 
 class CgroupTest : public EngineTest {
  protected:
@@ -22,7 +22,8 @@ class CgroupTest : public EngineTest {
     if (!os::exists("/sys/fs/cgroup/memory/cgroup.procs")) GTEST_SKIP() << "no cgroup v1 memory hierarchy here";
   }
   std::string read(const char* hierarchy, const char* file) {
-    const auto text = os::read_file("/sys/fs/cgroup/" + std::string(hierarchy) + "/" + bundle_.name() + "/" + file, 1U << 16);
+    const auto text =
+        os::read_file("/sys/fs/cgroup/" + std::string(hierarchy) + "/" + bundle_.name() + "/" + file, 1U << 16);
     return text ? std::string(trim(*text)) : text.error().text();
   }
 };
@@ -44,7 +45,8 @@ TEST_F(CgroupTest, LimitsAreWrittenAndUpdated) {
   EXPECT_EQ(read("cpu", "cpu.cfs_quota_us"), "50000");
   EXPECT_EQ(read("cpuset", "cpuset.cpus"), "0");
   EXPECT_EQ(read("pids", "pids.max"), "20");
-  for (const char* hierarchy : {"memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio", "systemd"}) {
+  for (const char* hierarchy :
+       {"memory", "cpu", "cpuacct", "cpuset", "pids", "freezer", "devices", "blkio", "systemd"}) {
     EXPECT_EQ(read(hierarchy, "cgroup.procs"), std::to_string(container->init().pid)) << hierarchy;
   }
   spec::Resources update;
@@ -78,7 +80,8 @@ TEST_F(CgroupTest, ThePidsLimitHolds) {
 }
 
 TEST_F(CgroupTest, DeviceRulesHold) {
-  auto spec = script_spec("mknod /dev/mem2 c 1 1 && echo made; dd if=/dev/mem2 of=/dev/null bs=1 count=1; echo x > /dev/null && echo null");
+  auto spec = script_spec(
+      "mknod /dev/mem2 c 1 1 && echo made; dd if=/dev/mem2 of=/dev/null bs=1 count=1; echo x > /dev/null && echo null");
   auto& resources = spec.linux->resources.emplace();
   resources.devices.push_back({.allow = false, .type = "", .major = {}, .minor = {}, .access = "rwm", .extra = {}});
   const auto out = run(spec).out;
@@ -113,9 +116,12 @@ TEST_F(CgroupTest, ANonEmptyCgroupIsRefused) {
 }
 
 TEST_F(CgroupTest, CgroupsMadeInsideGoToo) {
-  auto spec = script_spec("mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c && echo made; echo $$ > /sys/fs/cgroup/pids/c/cgroup.procs; sleep 1000");
+  auto spec = script_spec(
+      "mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c && echo made; echo $$ > "
+      "/sys/fs/cgroup/pids/c/cgroup.procs; sleep 1000");
   spec.mounts.back().options = {"nosuid", "noexec", "nodev"};
-  spec.process->args.back() = "mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c; echo made > /tmp/made; sleep 1000";
+  spec.process->args.back() =
+      "mkdir -p /sys/fs/cgroup/memory/a/b /sys/fs/cgroup/pids/c; echo made > /tmp/made; sleep 1000";
   auto container = create(spec);
   ASSERT_NE(container, nullptr);
   ASSERT_TRUE(container->start().has_value());
@@ -147,11 +153,13 @@ TEST_F(CgroupTest, NothingIsLeftAfterAFailedCreation) {
 TEST(DeviceProgram, DecidesAsTheRulesDo) {
   const std::string unified = "/sys/fs/cgroup/unified";
   const std::string group = unified + "/" + testing::unique_name();
-  if (!os::exists(unified + "/cgroup.procs") || ::mkdir(group.c_str(), 0755) != 0) GTEST_SKIP() << "no v2 hierarchy here";
+  if (!os::exists(unified + "/cgroup.procs") || ::mkdir(group.c_str(), 0755) != 0)
+    GTEST_SKIP() << "no v2 hierarchy here";
   auto dir = os::open_file(group, O_RDONLY | O_DIRECTORY);
   ASSERT_TRUE(dir.has_value());
   const auto rule = [](bool allow, const char* type, std::int64_t major, std::int64_t minor, const char* access) {
-    return spec::DeviceRule{.allow = allow, .type = type, .major = major, .minor = minor, .access = access, .extra = {}};
+    return spec::DeviceRule{
+        .allow = allow, .type = type, .major = major, .minor = minor, .access = access, .extra = {}};
   };
   const auto opens = [&](const char* path, int flags) {
     os::CloneOptions options;

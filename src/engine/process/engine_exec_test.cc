@@ -10,8 +10,8 @@
 namespace berth::engine::process {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::EngineTest;
+using ::testing::HasSubstr;
 using testing::Outcome;
 
 class ExecTest : public EngineTest {
@@ -52,8 +52,10 @@ class ExecTest : public EngineTest {
 TEST_F(ExecTest, RunsInsideWithItsOwnIdentity) {
   auto container = sleeper();
   ASSERT_NE(container, nullptr);
-  auto process = script("hostname; ps | grep -c 'sleep 1000'; id -u; grep CapEff /proc/self/status; cat /proc/self/cgroup | grep -E 'memory|pids'; "
-                        "ls /proc/self/fd | wc -l; exit 9");
+  auto process = script(
+      "hostname; ps | grep -c 'sleep 1000'; id -u; grep CapEff /proc/self/status; cat /proc/self/cgroup | grep -E "
+      "'memory|pids'; "
+      "ls /proc/self/fd | wc -l; exit 9");
   process.user.uid = 1000;
   const auto outcome = exec(*container, process);
   EXPECT_THAT(outcome.out, HasSubstr("berth-test\n"));
@@ -65,8 +67,8 @@ TEST_F(ExecTest, RunsInsideWithItsOwnIdentity) {
 }
 
 TEST_F(ExecTest, TheCallersPidNamespaceIsTheSameAfterwards) {
-  struct stat before {};
-  struct stat after {};
+  struct stat before{};
+  struct stat after{};
   ASSERT_EQ(::stat("/proc/self/ns/pid_for_children", &before), 0);
   auto container = sleeper();
   EXPECT_EQ(exec(*container, script("true")).code, 0);
@@ -86,7 +88,8 @@ TEST_F(ExecTest, FailuresAreTold) {
   EXPECT_THAT(missing.error().text(), HasSubstr("executable file not found in $PATH"));
   request.process = script("true");
   request.process.cwd = "/nowhere";
-  EXPECT_THAT(container->exec(request).error().text(), HasSubstr("chdir to cwd (\"/nowhere\") set in config.json failed"));
+  EXPECT_THAT(container->exec(request).error().text(),
+              HasSubstr("chdir to cwd (\"/nowhere\") set in config.json failed"));
   finish(*container);
   const auto stopped = container->exec(request);
   EXPECT_EQ(stopped.error().code(), Code::kPrecondition);
@@ -107,7 +110,8 @@ TEST_F(ExecTest, InAUserNamespace) {
   ASSERT_EQ(std::system(("chown -R 100000:100000 " + bundle_.path() + "/rootfs").c_str()), 0);  // NOLINT
   auto container = sleeper(spec);
   ASSERT_NE(container, nullptr);
-  EXPECT_THAT(exec(*container, script("id -u; touch /tmp/x && echo ok; grep -c 100000 /proc/self/uid_map")).out, HasSubstr("0\nok\n1\n"));
+  EXPECT_THAT(exec(*container, script("id -u; touch /tmp/x && echo ok; grep -c 100000 /proc/self/uid_map")).out,
+              HasSubstr("0\nok\n1\n"));
   finish(*container);
 }
 
@@ -193,8 +197,10 @@ TEST_F(ExecTest, PauseAndResume) {
 }
 
 TEST_F(ExecTest, NobodyInsideCanUseTheRuntimesExecutable) {
-  // CVE-2019-5736: while an exec is set up, its /proc/PID/exe is the runtime's. Watched from inside with CAP_DAC_OVERRIDE.
-  auto spec = script_spec("while :; do for p in /proc/[0-9]*; do test ${p#/proc/} -gt 1 && readlink $p/exe | grep -v busybox; done; done");
+  // CVE-2019-5736: while an exec is set up, its /proc/PID/exe is the runtime's. Watched from inside with
+  // CAP_DAC_OVERRIDE.
+  auto spec = script_spec(
+      "while :; do for p in /proc/[0-9]*; do test ${p#/proc/} -gt 1 && readlink $p/exe | grep -v busybox; done; done");
   auto out = os::make_pipe();
   auto container = create(spec, {-1, out->write.get(), -1});
   ASSERT_NE(container, nullptr);

@@ -5,8 +5,8 @@
 namespace berth::engine::process {
 namespace {
 
-using ::testing::HasSubstr;
 using testing::EngineTest;
+using ::testing::HasSubstr;
 
 class HooksTest : public EngineTest {
  protected:
@@ -36,8 +36,8 @@ TEST_F(HooksTest, RunInTheirOrderWithTheState) {
   std::vector<std::string> names;
   for (const auto& line : lines) names.push_back(line.substr(0, line.find(' ')));
   std::erase(names, "program");
-  EXPECT_EQ(names, (std::vector<std::string>{"prestart", "createRuntime", "createRuntime2", "createContainer", "startContainer",
-                                             "poststart", "poststop"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"prestart", "createRuntime", "createRuntime2", "createContainer",
+                                             "startContainer", "poststart", "poststop"}));
   EXPECT_THAT(lines[0], HasSubstr("\"id\":\"" + bundle_.name() + "\",\"status\":\"creating\",\"pid\":"));
   EXPECT_THAT(lines[0], HasSubstr("\"annotations\":{\"a\":\"b\"}"));
   EXPECT_THAT(lines[0], HasSubstr("\"bundle\":\"" + bundle_.path() + "\""));

@@ -7,9 +7,9 @@
 namespace berth::engine::process {
 namespace {
 
+using testing::EngineTest;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::EngineTest;
 
 spec::Mount mount_of(std::string to, std::string type, std::string source, std::vector<std::string> options) {
   spec::Mount entry;
@@ -33,7 +33,8 @@ class RootfsTest : public EngineTest {
 
 TEST_F(RootfsTest, MountsHaveTheirOptions) {
   auto spec = script_spec("cat /proc/self/mountinfo | awk '{print $5, $6, $9}'");
-  spec.mounts.push_back(mount_of("/t", "tmpfs", "tmpfs", {"ro", "nosuid", "nodev", "noexec", "noatime", "size=1m", "mode=1777"}));
+  spec.mounts.push_back(
+      mount_of("/t", "tmpfs", "tmpfs", {"ro", "nosuid", "nodev", "noexec", "noatime", "size=1m", "mode=1777"}));
   spec.mounts.push_back(mount_of("/b", "bind", make_source("b"), {"bind", "ro", "nosuid", "nosymfollow"}));
   const auto out = run(spec).out;
   EXPECT_THAT(out, HasSubstr("/proc rw,nosuid,nodev,noexec,relatime proc\n"));
@@ -114,19 +115,30 @@ TEST_F(RootfsTest, ANullDeviceThatIsNoneMasksNothing) {
 
 TEST_F(RootfsTest, MaskedAndReadOnlyPaths) {
   const auto out = run("cat /proc/keys | wc -c; ls /sys/firmware | wc -l; echo 1 > /proc/sys/kernel/domainname; "
-                       "chmod 777 /proc/keys; mount | grep -c 'on /proc/bus '").out;
+                       "chmod 777 /proc/keys; mount | grep -c 'on /proc/bus '")
+                       .out;
   EXPECT_THAT(out, HasSubstr("0\n0\n"));
   EXPECT_THAT(out, HasSubstr("can't create /proc/sys/kernel/domainname: Read-only file system"));
   EXPECT_THAT(out, HasSubstr("chmod: /proc/keys: Read-only file system"));
 }
 
 TEST_F(RootfsTest, DevicesLinksAndTerminalsAreThere) {
-  auto spec = script_spec("for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done; for l in fd "
-                          "stdin ptmx; do readlink /dev/$l; done; stat -c '%n %t:%T %a %u:%g' /dev/mine; stat -c %F /dev/net/pipe");
-  spec.linux->devices.push_back({.path = "/dev/mine", .type = "c", .major = 1, .minor = 5, .file_mode = 0640, .uid = 3, .gid = 4, .extra = {}});
-  spec.linux->devices.push_back({.path = "/dev/net/pipe", .type = "p", .major = 0, .minor = 0, .file_mode = 0600, .uid = {}, .gid = {}, .extra = {}});
+  auto spec = script_spec(
+      "for d in null zero full random urandom tty; do stat -c '%n %t:%T %a' /dev/$d; done; for l in fd "
+      "stdin ptmx; do readlink /dev/$l; done; stat -c '%n %t:%T %a %u:%g' /dev/mine; stat -c %F /dev/net/pipe");
+  spec.linux->devices.push_back(
+      {.path = "/dev/mine", .type = "c", .major = 1, .minor = 5, .file_mode = 0640, .uid = 3, .gid = 4, .extra = {}});
+  spec.linux->devices.push_back({.path = "/dev/net/pipe",
+                                 .type = "p",
+                                 .major = 0,
+                                 .minor = 0,
+                                 .file_mode = 0600,
+                                 .uid = {},
+                                 .gid = {},
+                                 .extra = {}});
   EXPECT_EQ(run(spec).out,
-            "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/random 1:8 666\n/dev/urandom 1:9 666\n/dev/tty 5:0 666\n"
+            "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/random 1:8 666\n/dev/urandom 1:9 "
+            "666\n/dev/tty 5:0 666\n"
             "/proc/self/fd\n/proc/self/fd/0\npts/ptmx\n/dev/mine 1:5 640 3:4\nfifo\n");
 }
 
@@ -156,10 +168,15 @@ TEST_F(RootfsTest, NoPivotWorksToo) {
 }
 
 TEST_F(RootfsTest, TmpfsCopiesUp) {
-  ASSERT_EQ(std::system(("mkdir -p " + rootfs() + "/data/sub && echo one > " + rootfs() + "/data/a && ln -s a " + rootfs() +  // NOLINT
-                         "/data/l && echo two > " + rootfs() + "/data/sub/b && chmod 750 " + rootfs() + "/data/sub && chown 7:8 " +
-                         rootfs() + "/data/sub/b").c_str()), 0);
-  auto spec = script_spec("cat /data/a /data/l /data/sub/b; stat -c %a /data/sub; stat -c %u:%g /data/sub/b; echo new > /data/a; touch /ro/x || echo ro; cat /ro/a");
+  ASSERT_EQ(std::system(("mkdir -p " + rootfs() + "/data/sub && echo one > " + rootfs() + "/data/a && ln -s a " +
+                         rootfs() +  // NOLINT
+                         "/data/l && echo two > " + rootfs() + "/data/sub/b && chmod 750 " + rootfs() +
+                         "/data/sub && chown 7:8 " + rootfs() + "/data/sub/b")
+                            .c_str()),
+            0);
+  auto spec = script_spec(
+      "cat /data/a /data/l /data/sub/b; stat -c %a /data/sub; stat -c %u:%g /data/sub/b; echo new > /data/a; touch "
+      "/ro/x || echo ro; cat /ro/a");
   spec.mounts.push_back(mount_of("/data", "tmpfs", "tmpfs", {"tmpcopyup"}));
   ASSERT_EQ(std::system(("cp -a " + rootfs() + "/data " + rootfs() + "/ro").c_str()), 0);  // NOLINT
   spec.mounts.push_back(mount_of("/ro", "tmpfs", "tmpfs", {"tmpcopyup", "ro"}));

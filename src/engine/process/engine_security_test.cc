@@ -1,5 +1,5 @@
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 
 #include <functional>
@@ -9,20 +9,24 @@
 namespace berth::engine::process {
 namespace {
 
+using testing::EngineTest;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::EngineTest;
 
 class SecurityTest : public EngineTest {};
 
 TEST_F(SecurityTest, CapabilitySets) {
   auto spec = script_spec("grep Cap /proc/self/status");
-  spec.process->capabilities = spec::Capabilities{.bounding = {"CAP_CHOWN", "CAP_KILL"}, .effective = {"CAP_CHOWN", "CAP_KILL"},
-                                                  .inheritable = {"CAP_CHOWN"}, .permitted = {"CAP_CHOWN", "CAP_KILL"},
-                                                  .ambient = {"CAP_CHOWN"}, .extra = {}};
+  spec.process->capabilities = spec::Capabilities{.bounding = {"CAP_CHOWN", "CAP_KILL"},
+                                                  .effective = {"CAP_CHOWN", "CAP_KILL"},
+                                                  .inheritable = {"CAP_CHOWN"},
+                                                  .permitted = {"CAP_CHOWN", "CAP_KILL"},
+                                                  .ambient = {"CAP_CHOWN"},
+                                                  .extra = {}};
   spec.process->user.uid = 1000;
-  EXPECT_THAT(run(spec).out, HasSubstr("CapInh:\t0000000000000001\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000001\n"
-                                       "CapBnd:\t0000000000000021\nCapAmb:\t0000000000000001\n"));
+  EXPECT_THAT(run(spec).out,
+              HasSubstr("CapInh:\t0000000000000001\nCapPrm:\t0000000000000001\nCapEff:\t0000000000000001\n"
+                        "CapBnd:\t0000000000000021\nCapAmb:\t0000000000000001\n"));
   spec.process->user.uid = 0;
   EXPECT_THAT(run(spec).out, HasSubstr("CapEff:\t0000000000000021\n"));
   spec.process->capabilities.reset();
@@ -40,15 +44,24 @@ spec::Seccomp deny_mkdir() {
   spec::Seccomp seccomp;
   seccomp.default_action = "SCMP_ACT_ALLOW";
   seccomp.architectures = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86"};
-  seccomp.syscalls.push_back({.names = {"mkdir", "mkdirat", "no_such_syscall"}, .action = "SCMP_ACT_ERRNO", .errno_ret = 31, .args = {}, .extra = {}});
-  seccomp.syscalls.push_back({.names = {"kill"}, .action = "SCMP_ACT_ERRNO", .errno_ret = {},
-                              .args = {{.index = 1, .value = 10, .value_two = 0, .op = "SCMP_CMP_EQ", .extra = {}}}, .extra = {}});
+  seccomp.syscalls.push_back({.names = {"mkdir", "mkdirat", "no_such_syscall"},
+                              .action = "SCMP_ACT_ERRNO",
+                              .errno_ret = 31,
+                              .args = {},
+                              .extra = {}});
+  seccomp.syscalls.push_back({.names = {"kill"},
+                              .action = "SCMP_ACT_ERRNO",
+                              .errno_ret = {},
+                              .args = {{.index = 1, .value = 10, .value_two = 0, .op = "SCMP_CMP_EQ", .extra = {}}},
+                              .extra = {}});
   return seccomp;
 }
 
 TEST_F(SecurityTest, SeccompWithAndWithoutNoNewPrivileges) {
   for (const bool no_new_privileges : {true, false}) {
-    auto spec = script_spec("grep Seccomp: /proc/self/status; mkdir /x; kill -10 $$; kill -0 $$ && echo alive; grep CapEff /proc/self/status");
+    auto spec = script_spec(
+        "grep Seccomp: /proc/self/status; mkdir /x; kill -10 $$; kill -0 $$ && echo alive; grep CapEff "
+        "/proc/self/status");
     spec.process->no_new_privileges = no_new_privileges;
     spec.linux->seccomp = deny_mkdir();
     spec.process->user.uid = no_new_privileges ? 0 : 1000;
@@ -119,15 +132,20 @@ TEST_F(SecurityTest, LabelsAreDemandedOrAbsent) {
 }
 
 TEST_F(SecurityTest, UserNamespaceWithMaps) {
-  auto spec = script_spec("cat /proc/self/uid_map | tr -s ' '; id -u; touch /tmp/made && stat -c %u /tmp/made; echo x > /dev/null && echo null; mount -t tmpfs x /mnt 2>&1; hostname");
+  auto spec = script_spec(
+      "cat /proc/self/uid_map | tr -s ' '; id -u; touch /tmp/made && stat -c %u /tmp/made; echo x > /dev/null && echo "
+      "null; mount -t tmpfs x /mnt 2>&1; hostname");
   spec.linux->namespaces.push_back({.type = spec::NamespaceType::kUser, .path = "", .extra = {}});
   spec.linux->uid_mappings = {{.container_id = 0, .host_id = 100000, .size = 65536, .extra = {}}};
   spec.linux->gid_mappings = {{.container_id = 0, .host_id = 100000, .size = 65536, .extra = {}}};
-  ASSERT_EQ(std::system(("chmod 755 " + bundle_.path() + " && chown -R 100000:100000 " + bundle_.path() + "/rootfs && ln -sf busybox " + bundle_.path() + "/rootfs/bin/tr").c_str()), 0);  // NOLINT
+  ASSERT_EQ(std::system(("chmod 755 " + bundle_.path() + " && chown -R 100000:100000 " + bundle_.path() +
+                         "/rootfs && ln -sf busybox " + bundle_.path() + "/rootfs/bin/tr")
+                            .c_str()),
+            0);  // NOLINT
   const auto out = run(spec).out;
   EXPECT_THAT(out, HasSubstr(" 0 100000 65536\n0\n0\nnull\n"));
   EXPECT_THAT(out, HasSubstr("berth-test\n"));
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::stat((bundle_.path() + "/rootfs/tmp/made").c_str(), &st), 0);
   EXPECT_EQ(st.st_uid, 100000U);
 }
@@ -146,7 +164,7 @@ TEST_F(SecurityTest, UserNamespaceWithJoinedNetwork) {
   spec.linux->gid_mappings = spec.linux->uid_mappings;
   ASSERT_EQ(std::system(("chown -R 100000:100000 " + bundle_.path() + "/rootfs").c_str()), 0);  // NOLINT
   const auto out = run(spec).out;
-  struct stat st {};
+  struct stat st{};
   ASSERT_EQ(::fstat(net->get(), &st), 0);
   EXPECT_EQ(out, "net:[" + std::to_string(st.st_ino) + "]\n0\n");
 }
@@ -180,7 +198,9 @@ TEST_F(SecurityTest, JoinsNamespacesByPath) {
   ASSERT_TRUE(holder->start().has_value());
   const std::string ns = "/proc/" + std::to_string(holder->init().pid) + "/ns/";
   testing::Bundle other;
-  auto spec = testing::default_spec(other, {"/bin/sh", "-c", "hostname; for n in net uts ipc pid; do readlink /proc/self/ns/$n; done; ps | grep -c 'sleep 100'"});
+  auto spec = testing::default_spec(
+      other, {"/bin/sh", "-c",
+              "hostname; for n in net uts ipc pid; do readlink /proc/self/ns/$n; done; ps | grep -c 'sleep 100'"});
   spec.hostname.clear();
   for (auto& entry : spec.linux->namespaces) {
     if (entry.type == spec::NamespaceType::kNetwork) entry.path = ns + "net";
@@ -190,7 +210,7 @@ TEST_F(SecurityTest, JoinsNamespacesByPath) {
   }
   std::string expected = "berth-test\n";
   for (const char* name : {"net", "uts", "ipc", "pid"}) {
-    struct stat st {};
+    struct stat st{};
     ASSERT_EQ(::stat((ns + name).c_str(), &st), 0);
     expected += std::string(name) + ":[" + std::to_string(st.st_ino) + "]\n";
   }

@@ -8,9 +8,9 @@
 namespace berth::engine::process {
 namespace {
 
+using testing::EngineTest;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::EngineTest;
 
 TEST_F(EngineTest, RunsAProgramAndReportsItsExitCode) {
   const auto outcome = run("echo hello; exit 7");
@@ -19,7 +19,9 @@ TEST_F(EngineTest, RunsAProgramAndReportsItsExitCode) {
 }
 
 TEST_F(EngineTest, NamespacesAreItsOwn) {
-  const auto outcome = run("echo $$; hostname; ls /proc | grep -c '^[0-9]'; cat /proc/net/dev | grep -c :; cat /proc/self/cgroup | grep memory");
+  const auto outcome =
+      run("echo $$; hostname; ls /proc | grep -c '^[0-9]'; cat /proc/net/dev | grep -c :; cat /proc/self/cgroup | grep "
+          "memory");
   EXPECT_THAT(outcome.out, ::testing::StartsWith("1\nberth-test\n"));
   EXPECT_THAT(outcome.out, HasSubstr("memory:/\n"));
 }
@@ -35,7 +37,8 @@ TEST_F(EngineTest, WaitsForTheStart) {
   ASSERT_NE(container, nullptr);
   EXPECT_TRUE(container->alive());
   EXPECT_TRUE(container->waiting());
-  EXPECT_EQ(os::read_file("/proc/" + std::to_string(container->init().pid) + "/comm", 100).value_or("").substr(0, 2), "en");
+  EXPECT_EQ(os::read_file("/proc/" + std::to_string(container->init().pid) + "/comm", 100).value_or("").substr(0, 2),
+            "en");
   ASSERT_TRUE(container->start().has_value());
   EXPECT_FALSE(container->waiting());
   EXPECT_EQ(container->start().error().code(), Code::kPrecondition);
@@ -74,8 +77,9 @@ TEST_F(EngineTest, WorkingFolderUserAndGroups) {
   spec = script_spec("id -u; id -g; echo $HOME; grep -E 'Cap(Eff|Prm|Bnd)' /proc/self/status");
   spec.process->user.uid = 1000;
   spec.process->user.gid = 1000;
-  EXPECT_THAT(run(spec).out, ::testing::MatchesRegex("1000\n1000\n/home/web\nCapPrm:.0000000000000000\nCapEff:.0000000000000000\n"
-                                                     "CapBnd:.00000000a80425fb\n"));
+  EXPECT_THAT(run(spec).out,
+              ::testing::MatchesRegex("1000\n1000\n/home/web\nCapPrm:.0000000000000000\nCapEff:.0000000000000000\n"
+                                      "CapBnd:.00000000a80425fb\n"));
 }
 
 TEST_F(EngineTest, ExtraDescriptorsFollowStdio) {

@@ -24,7 +24,8 @@ Result<> run_hook(const spec::Hook& hook, const std::string& state) {
   if (output.exit_code == 0) return {};
   std::string said(trim(output.err.empty() ? output.out : output.err));
   if (said.size() > kShownOutput) said.resize(kShownOutput);
-  return fail(Code::kInternal, hook.path + " ended with " + std::to_string(output.exit_code) + (said.empty() ? "" : ": " + said));
+  return fail(Code::kInternal,
+              hook.path + " ended with " + std::to_string(output.exit_code) + (said.empty() ? "" : ": " + said));
 }
 
 }  // namespace

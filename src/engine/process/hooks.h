@@ -15,8 +15,8 @@ namespace berth::engine::process {
 [[nodiscard]] std::string hook_state(const std::string& id, const std::string& bundle, const spec::Spec& spec,
                                      spec::Status status, pid_t pid);
 
-/// Runs the hooks one after another, each with `state` on stdin and its own environment alone. The first that fails ends
-/// it: its name, exit code and what it said on stderr (cut) stand in the error. kTimeout after its timeout.
+/// Runs the hooks one after another, each with `state` on stdin and its own environment alone. The first that fails
+/// ends it: its name, exit code and what it said on stderr (cut) stand in the error. kTimeout after its timeout.
 /// Source: runtime-spec config.md "POSIX-platform Hooks".
 Result<> run_hooks(const std::vector<spec::Hook>& hooks, std::string_view name, const std::string& state);
 /// The same, but a failure is only logged and the next one runs: poststart and poststop.

@@ -31,7 +31,8 @@ Result<> run_mapper(const char* program, pid_t pid, const std::vector<spec::IdMa
 }
 
 /// A user namespace with the maps, held by its descriptor: a child makes it and ends when it is open.
-Result<UniqueFd> user_namespace_with(const std::vector<spec::IdMapping>& uids, const std::vector<spec::IdMapping>& gids) {
+Result<UniqueFd> user_namespace_with(const std::vector<spec::IdMapping>& uids,
+                                     const std::vector<spec::IdMapping>& gids) {
   BERTH_ASSIGN(os::Pipe hold, os::make_pipe(), "id map");
   os::CloneOptions options;
   options.flags = CLONE_NEWUSER;
@@ -90,7 +91,8 @@ Result<> apply_idmap(int tree_fd, const spec::Spec& spec, const spec::Mount& mou
   BERTH_ASSIGN(const UniqueFd ns, user_namespace_with(uids, gids), "idmap");
   auto done = os::change_mount(tree_fd, {MOUNT_ATTR_IDMAP, 0, 0, ns.get()}, recursive);
   if (!done && done.error().errno_value() == EINVAL) {
-    return fail(std::move(done).error().as(Code::kUnsupported).in("the file system of " + mount.source + " takes no id map"));
+    return fail(
+        std::move(done).error().as(Code::kUnsupported).in("the file system of " + mount.source + " takes no id map"));
   }
   return done;
 }

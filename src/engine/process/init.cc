@@ -20,6 +20,7 @@
 #include "os/namespace.h"
 #include "os/process_attr.h"
 #include "os/root_path.h"
+#include "os/socket.h"
 
 namespace berth::engine::process {
 
@@ -128,13 +129,8 @@ Result<> Init::wait_for_start() {
   // Whoever reaches the socket may start the container: its folder is the runtime's own. A peer that goes away without
   // a word is no start.
   while (true) {
-    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (fd < 0) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      return fail_errno(errno, "wait for the start");
-    }
-    connection_.reset(fd);
-    if (expect_signal(fd, Signal::kStart)) return {};
+    BERTH_ASSIGN(connection_, os::wait_for_connection(listener_), "wait for the start");
+    if (expect_signal(connection_.get(), Signal::kStart)) return {};
     connection_.reset();
   }
 }

@@ -34,7 +34,7 @@ struct Launch {
   /// By index of mounts.mounts: the detached source of a bind mount. Invalid where the parent may not clone mounts
   /// (no CAP_SYS_ADMIN): then the child does it in its own mount namespace.
   std::vector<UniqueFd> bind_trees;
-  UniqueFd root_tree;                ///< likewise
+  UniqueFd root_tree;                  ///< likewise
   std::vector<UniqueFd> device_trees;  ///< of a user namespace's default and listed devices, which mknod may not make
   std::vector<CgroupTree> cgroup_trees;
   CgroupEntry cgroup;
@@ -45,7 +45,7 @@ struct Launch {
   int channel = -1;                  ///< the child's end
   int listener = -1;                 ///< of request.start_socket; -1: the start comes by the channel
   bool console = false;
-  int filter_cache = -1;             ///< of Options::filter_cache, borrowed; -1: none
+  int filter_cache = -1;  ///< of Options::filter_cache, borrowed; -1: none
 
   [[nodiscard]] bool makes(std::uint64_t flag) const { return (new_namespaces & flag) != 0; }
   /// Whether the container runs in a user namespace of its own or a joined one.
@@ -76,8 +76,8 @@ Result<std::vector<DeviceNode>> plan_devices(const spec::Spec& spec);
 
 // Steps of run_init, one file each.
 
-/// Builds the container's root from the mount plan inside a new mount namespace and leaves the child in it, "/" being its
-/// working folder. Returns the console's slave side when there is a terminal (rootfs.cc).
+/// Builds the container's root from the mount plan inside a new mount namespace and leaves the child in it, "/" being
+/// its working folder. Returns the console's slave side when there is a terminal (rootfs.cc).
 Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd);
 /// Device nodes and links below the root's /dev (devices.cc).
 Result<> make_devices(const Launch& launch, int root_fd);

@@ -24,7 +24,7 @@ class Masks {
   Result<> mask(const std::string& path) {
     auto target = os::open_in_root(root_fd_, path);
     if (!target) return absent(target.error()) ? Result<>() : fail(std::move(target).error().in("mask " + path));
-    struct stat st {};
+    struct stat st{};
     if (::fstat(target->get(), &st) != 0) return fail_errno(errno, "mask " + path);
     auto cover = S_ISDIR(st.st_mode) ? folder() : file();
     if (!cover) return fail(std::move(cover).error().in("mask " + path));
@@ -44,9 +44,7 @@ class Masks {
   }
 
  private:
-  static bool absent(const Error& error) {
-    return error.errno_value() == ENOENT || error.errno_value() == ENOTDIR;
-  }
+  static bool absent(const Error& error) { return error.errno_value() == ENOENT || error.errno_value() == ENOTDIR; }
 
   Result<UniqueFd> folder() {
     if (folder_.valid()) return os::clone_tree(folder_.get(), "", false);
@@ -65,7 +63,7 @@ class Masks {
     for (const bool own : {true, false}) {
       auto null = own ? os::open_in(root_fd_, "/dev/null", O_PATH | O_NOFOLLOW, kStraight)
                       : os::open_file("/dev/null", O_PATH | O_NOFOLLOW);
-      struct stat st {};
+      struct stat st{};
       if (!null || ::fstat(null->get(), &st) != 0 || !S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) continue;
       BERTH_ASSIGN(UniqueFd tree, os::clone_tree(null->get(), "", false), "mask");
       // Read-only: its mode and owner cannot be changed through the mask. Device nodes take writes all the same.

@@ -81,7 +81,7 @@ void apply_attribute(const Attribute& attribute, std::uint64_t& set, std::uint64
 /// Options that are neither attributes nor data; true when `name` is one.
 bool apply_word(std::string_view name, MountOptions& out) {
   // mount(8) words without an effect in today's kernels.
-  constexpr std::array<std::string_view, 8> kNothing{"",       "defaults",   "silent", "loud",
+  constexpr std::array<std::string_view, 8> kNothing{"",         "defaults",   "silent", "loud",
                                                      "iversion", "noiversion", "mand",   "nomand"};
   if (std::ranges::find(kNothing, name) != kNothing.end()) return true;
   if (name == "bind") return out.bind = true;
@@ -195,9 +195,15 @@ std::string describe(const MountPlan& plan) {
   text.append(propagation_name(plan.base_propagation)).append("\n");
   for (const auto& mount : plan.mounts) {
     switch (mount.kind) {
-      case MountKind::kBind: text.append(mount.options.recursive_bind ? "rbind " : "bind ").append(mount.source); break;
-      case MountKind::kFilesystem: text.append("mount ").append(mount.type); break;
-      case MountKind::kCgroup: text.append("cgroup"); break;
+      case MountKind::kBind:
+        text.append(mount.options.recursive_bind ? "rbind " : "bind ").append(mount.source);
+        break;
+      case MountKind::kFilesystem:
+        text.append("mount ").append(mount.type);
+        break;
+      case MountKind::kCgroup:
+        text.append("cgroup");
+        break;
     }
     text.append(" on ").append(mount.target);
     describe_options(mount.options, text);

@@ -55,7 +55,8 @@ struct PlannedMount {
 
 struct MountPlan {
   std::vector<PlannedMount> mounts;
-  /// MS_SLAVE, MS_PRIVATE or MS_SHARED: what rootfsPropagation makes of mounts that come from the host; default MS_SLAVE.
+  /// MS_SLAVE, MS_PRIVATE or MS_SHARED: what rootfsPropagation makes of mounts that come from the host; default
+  /// MS_SLAVE.
   std::uint64_t base_propagation = 0;
   /// What the container's root gets in the end; 0: nothing.
   MountOptions::Propagation root_propagation;

@@ -19,7 +19,7 @@ constexpr const char* kOwnExe = "/proc/self/exe";
 constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
 
 bool is_protected() {
-  struct statvfs fs {};
+  struct statvfs fs{};
   if (::statvfs(kOwnExe, &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0) return true;
   const UniqueFd exe(::open(kOwnExe, O_RDONLY | O_CLOEXEC));
   return exe.valid() && ::fcntl(exe.get(), F_GET_SEALS) == kSeals;
@@ -28,7 +28,7 @@ bool is_protected() {
 /// FALLBACK until kernel 5.12 (mount_setattr), and for those who may not clone mounts.
 Result<UniqueFd> sealed_copy() {
   BERTH_ASSIGN(const UniqueFd exe, os::open_file(kOwnExe, O_RDONLY), "own executable");
-  struct stat st {};
+  struct stat st{};
   if (::fstat(exe.get(), &st) != 0) return fail_errno(errno, "stat the own executable");
   UniqueFd copy(::memfd_create("berth-oci", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!copy.valid()) return fail_errno(errno, "memfd_create");

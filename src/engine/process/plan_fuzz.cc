@@ -7,7 +7,8 @@
 #include "engine/process/scheduling.h"
 #include "engine/process/sysctl.h"
 
-/// Whatever a config.json holds, the plans made of it are a list or an error, and no file name in them leaves its folder.
+/// Whatever a config.json holds, the plans made of it are a list or an error, and no file name in them leaves its
+/// folder.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace berth;
   using namespace berth::engine::process;

@@ -122,15 +122,19 @@ TEST(MountPlan, PropagationOfTheRoot) {
 }
 
 TEST(MountPlan, ABoundDevIsNotOurs) {
-  const auto plan = plan_mounts(with_mounts(R"([{"destination": "/dev/", "type": "bind", "source": "/dev", "options": ["rbind"]}])"), "/b");
+  const auto plan = plan_mounts(
+      with_mounts(R"([{"destination": "/dev/", "type": "bind", "source": "/dev", "options": ["rbind"]}])"), "/b");
   ASSERT_TRUE(plan.has_value());
   EXPECT_EQ(describe(*plan), "base slave\nrbind /dev on /dev\n");
 }
 
 TEST(MountPlan, FaultsAreNamed) {
-  EXPECT_THAT(plan_mounts(with_mounts(R"([{"destination": "/", "type": "tmpfs"}])"), "/b").error().text(), HasSubstr("mounts[0]"));
+  EXPECT_THAT(plan_mounts(with_mounts(R"([{"destination": "/", "type": "tmpfs"}])"), "/b").error().text(),
+              HasSubstr("mounts[0]"));
   EXPECT_EQ(plan_mounts(with_mounts(R"([{"destination": "/x", "source": "y"}])"), "/b").error().code(), Code::kInvalid);
-  EXPECT_EQ(plan_mounts(with_mounts(R"([{"destination": "/x", "type": "tmpfs", "options": ["remount"]}])"), "/b").error().code(),
+  EXPECT_EQ(plan_mounts(with_mounts(R"([{"destination": "/x", "type": "tmpfs", "options": ["remount"]}])"), "/b")
+                .error()
+                .code(),
             Code::kUnsupported);
 }
 
@@ -144,12 +148,17 @@ TEST(DevicePlan, DefaultsAndListed) {
   EXPECT_EQ(nodes->front().major, 9U);
   EXPECT_EQ(nodes->front().mode, 0600U);
   EXPECT_EQ(nodes->back().path, "/dev/fuse");
-  EXPECT_FALSE(plan_devices(*spec::parse_spec(R"({"ociVersion": "1.0.2", "linux": {"devices": [{"path": "/dev/x", "type": "z"}]}})")).has_value());
+  EXPECT_FALSE(plan_devices(*spec::parse_spec(
+                                R"({"ociVersion": "1.0.2", "linux": {"devices": [{"path": "/dev/x", "type": "z"}]}})"))
+                   .has_value());
 }
 
 TEST(SysctlPlan, NamespacesDecide) {
   const auto check = [](const std::string& key, const std::string& namespaces) {
-    return check_sysctls(*spec::parse_spec(R"({"ociVersion": "1", "linux": {"sysctl": {")" + key + R"(": "1"}, "namespaces": )" + namespaces + "}}")->linux).has_value();
+    return check_sysctls(*spec::parse_spec(R"({"ociVersion": "1", "linux": {"sysctl": {")" + key +
+                                           R"(": "1"}, "namespaces": )" + namespaces + "}}")
+                              ->linux)
+        .has_value();
   };
   EXPECT_TRUE(check("net.core.somaxconn", R"([{"type": "network"}])"));
   EXPECT_TRUE(check("net/ipv4/conf/eth0.1/forwarding", R"([{"type": "network"}])"));

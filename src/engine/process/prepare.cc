@@ -44,7 +44,8 @@ Result<> sort_namespaces(const spec::Linux& config, Launch& launch) {
 Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
   const auto& config = *spec.linux;
   if (!launch.makes(CLONE_NEWNS)) {
-    return fail(Code::kUnsupported, "a container without a mount namespace of its own (type \"mount\", no path) is not built");
+    return fail(Code::kUnsupported,
+                "a container without a mount namespace of its own (type \"mount\", no path) is not built");
   }
   const auto has = [&config](spec::NamespaceType type) { return config.find_namespace(type) != nullptr; };
   if (!spec.hostname.empty() && !has(spec::NamespaceType::kUts)) {
@@ -76,8 +77,9 @@ Result<> open_binds(const CreateRequest& request, Launch& launch) {
     auto tree = try_clone(AT_FDCWD, mount.source, mount.options.recursive_bind);
     if (!tree) return fail(std::move(tree).error().in("mounts[" + std::to_string(mount.spec_index) + "].source"));
     if (mount.options.idmap) {
-      BERTH_TRY(apply_idmap(tree->get(), request.spec, request.spec.mounts[mount.spec_index], mount.options.recursive_idmap),
-                "mounts[" + std::to_string(mount.spec_index) + "]");
+      BERTH_TRY(
+          apply_idmap(tree->get(), request.spec, request.spec.mounts[mount.spec_index], mount.options.recursive_idmap),
+          "mounts[" + std::to_string(mount.spec_index) + "]");
     }
     launch.bind_trees[i] = std::move(*tree);
   }
@@ -92,7 +94,7 @@ Result<> open_root(const CreateRequest& request, Launch& launch) {
   const std::string& path = request.spec.root->path;
   const std::string whole = path.starts_with('/') ? path : request.bundle + "/" + path;
   // A bundle's rootfs may be a link on the host: that is the caller's affair. A rootfs that is no folder is not.
-  struct stat st {};
+  struct stat st{};
   if (::stat(whole.c_str(), &st) != 0) return fail_errno(errno, "root.path " + whole);
   if (!S_ISDIR(st.st_mode)) return fail(Code::kInvalid, "root.path " + whole + " is not a folder");
   BERTH_ASSIGN(launch.root_tree, try_clone(AT_FDCWD, whole, true), "root.path");
@@ -131,19 +133,29 @@ Result<> open_cgroup_trees(const Cgroup& cgroup, Launch& launch) {
 
 int clone_flag_of(spec::NamespaceType type) {
   switch (type) {
-    case spec::NamespaceType::kPid: return CLONE_NEWPID;
-    case spec::NamespaceType::kNetwork: return CLONE_NEWNET;
-    case spec::NamespaceType::kMount: return CLONE_NEWNS;
-    case spec::NamespaceType::kIpc: return CLONE_NEWIPC;
-    case spec::NamespaceType::kUts: return CLONE_NEWUTS;
-    case spec::NamespaceType::kUser: return CLONE_NEWUSER;
-    case spec::NamespaceType::kCgroup: return CLONE_NEWCGROUP;
-    case spec::NamespaceType::kTime: return CLONE_NEWTIME;
+    case spec::NamespaceType::kPid:
+      return CLONE_NEWPID;
+    case spec::NamespaceType::kNetwork:
+      return CLONE_NEWNET;
+    case spec::NamespaceType::kMount:
+      return CLONE_NEWNS;
+    case spec::NamespaceType::kIpc:
+      return CLONE_NEWIPC;
+    case spec::NamespaceType::kUts:
+      return CLONE_NEWUTS;
+    case spec::NamespaceType::kUser:
+      return CLONE_NEWUSER;
+    case spec::NamespaceType::kCgroup:
+      return CLONE_NEWCGROUP;
+    case spec::NamespaceType::kTime:
+      return CLONE_NEWTIME;
   }
   return 0;
 }
 
-bool Launch::in_user_namespace() const { return makes(CLONE_NEWUSER) || user_join.valid(); }
+bool Launch::in_user_namespace() const {
+  return makes(CLONE_NEWUSER) || user_join.valid();
+}
 
 Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup) {
   const spec::Spec& spec = request.spec;

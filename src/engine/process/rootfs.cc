@@ -49,8 +49,8 @@ class RootBuilder {
 };
 
 Result<> RootBuilder::attach_root() {
-  // Nothing that happens in this mount namespace may reach the one it was copied from: not our attaching on "/", and not
-  // the unmounting of the copies when the old root goes.
+  // Nothing that happens in this mount namespace may reach the one it was copied from: not our attaching on "/", and
+  // not the unmounting of the copies when the old root goes.
   BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
   if (launch_.root_tree.valid()) {
     BERTH_ASSIGN(root_, os::dup_fd(launch_.root_tree.get()), "root file system");
@@ -87,10 +87,10 @@ Result<> RootBuilder::mount_bind(const PlannedMount& mount, std::size_t index) {
     BERTH_ASSIGN(own, os::clone_tree(AT_FDCWD, mount.source, mount.options.recursive_bind), "source");
     tree = own.get();
   }
-  struct stat st {};
+  struct stat st{};
   if (::fstat(tree, &st) != 0) return fail_errno(errno, "stat the source " + mount.source);
-  auto target = S_ISDIR(st.st_mode) ? os::make_dir_in_root(root(), mount.target)
-                                    : os::make_file_in_root(root(), mount.target);
+  auto target =
+      S_ISDIR(st.st_mode) ? os::make_dir_in_root(root(), mount.target) : os::make_file_in_root(root(), mount.target);
   if (!target) return fail(std::move(target).error().in("target"));
   if (launch_.mounts.base_propagation != MS_SHARED) {
     BERTH_TRY(os::change_mount(tree, {0, 0, launch_.mounts.base_propagation, -1}, true), "propagation");
@@ -111,7 +111,8 @@ Result<UniqueFd> RootBuilder::filesystem_target(const PlannedMount& mount, bool&
     there = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, resolve);
   }
   if (!there && straight && there.error().errno_value() == ELOOP) {
-    return fail(Code::kInvalid, mount.type + " must be mounted on an ordinary folder, " + mount.target + " leads through a link");
+    return fail(Code::kInvalid,
+                mount.type + " must be mounted on an ordinary folder, " + mount.target + " leads through a link");
   }
   return there;
 }
@@ -140,7 +141,7 @@ Result<UniqueFd> RootBuilder::new_filesystem(const PlannedMount& mount, const st
 Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
   bool existed = false;
   BERTH_ASSIGN(const UniqueFd target, filesystem_target(mount, existed), "target");
-  struct stat underneath {};
+  struct stat underneath{};
   if (existed && mount.type == "tmpfs" && ::fstat(target.get(), &underneath) != 0) return fail_errno(errno, "stat");
   auto made = new_filesystem(mount, existed && mount.type == "tmpfs" ? &underneath : nullptr);
   UniqueFd tree;
@@ -169,8 +170,10 @@ Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
 
 Result<> RootBuilder::mount_one(const PlannedMount& mount, std::size_t index) {
   switch (mount.kind) {
-    case MountKind::kBind: return mount_bind(mount, index);
-    case MountKind::kFilesystem: return mount_filesystem(mount);
+    case MountKind::kBind:
+      return mount_bind(mount, index);
+    case MountKind::kFilesystem:
+      return mount_filesystem(mount);
     case MountKind::kCgroup: {
       BERTH_ASSIGN(const UniqueFd target, os::make_dir_in_root(root(), mount.target), "target");
       return mount_cgroup(launch_, mount, root(), target.get());

@@ -24,7 +24,8 @@ Result<> mount_v1(const Launch& launch, const PlannedMount& mount, int root_fd, 
   BERTH_TRY(os::attach_tree(tmpfs.get(), target_fd), "cgroup folder");
   for (const auto& entry : launch.cgroup_trees) {
     if (::mkdirat(tmpfs.get(), entry.name.c_str(), 0755) != 0) return fail_errno(errno, "mkdir " + entry.name);
-    BERTH_ASSIGN(const UniqueFd folder, os::open_at(tmpfs.get(), entry.name, O_PATH | O_DIRECTORY | O_NOFOLLOW), "cgroup");
+    BERTH_ASSIGN(const UniqueFd folder, os::open_at(tmpfs.get(), entry.name, O_PATH | O_DIRECTORY | O_NOFOLLOW),
+                 "cgroup");
     BERTH_TRY(os::attach_tree(entry.tree.get(), folder.get()), "cgroup " + entry.name);
     const auto parts = split(entry.name, ',');
     for (const auto part : parts) {
@@ -42,7 +43,8 @@ Result<> mount_v1(const Launch& launch, const PlannedMount& mount, int root_fd, 
 Result<> mount_v2(const Launch& launch, const PlannedMount& mount, int target_fd) {
   if (launch.cgroup_trees.empty()) {
     BERTH_ASSIGN(const UniqueFd context, os::fs_open("cgroup2"), "cgroup2");
-    BERTH_ASSIGN(const UniqueFd tree, os::fs_mount(context.get(), mount.options.set | mount.options.recursive_set), "cgroup2");
+    BERTH_ASSIGN(const UniqueFd tree, os::fs_mount(context.get(), mount.options.set | mount.options.recursive_set),
+                 "cgroup2");
     return os::attach_tree(tree.get(), target_fd);
   }
   const int tree = launch.cgroup_trees.front().tree.get();

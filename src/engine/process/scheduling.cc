@@ -64,7 +64,9 @@ Result<os::SchedAttributes> scheduler_attributes(const spec::Scheduler& schedule
   return out;
 }
 
-Result<int> io_class_number(const std::string& name) { return word(kIoClasses, name); }
+Result<int> io_class_number(const std::string& name) {
+  return word(kIoClasses, name);
+}
 
 Result<unsigned long> personality_number(const spec::Personality& personality) {
   if (!personality.flags.empty()) return fail(Code::kInvalid, "flags are not supported, as the specification allows");

@@ -9,8 +9,8 @@ namespace berth::engine::process {
 
 namespace {
 
-/// "net.ipv4.ip_forward" or "net/ipv4/ip_forward" to the path below /proc/sys. With dots as separators a slash stands for
-/// a dot in a name (sysctl(8)): "net.ipv4.conf.eth0/1.forwarding".
+/// "net.ipv4.ip_forward" or "net/ipv4/ip_forward" to the path below /proc/sys. With dots as separators a slash stands
+/// for a dot in a name (sysctl(8)): "net.ipv4.conf.eth0/1.forwarding".
 std::string path_of(const std::string& key) {
   const std::size_t first = key.find_first_of("./");
   std::string path = key;
@@ -26,8 +26,9 @@ std::string path_of(const std::string& key) {
 }
 
 std::optional<spec::NamespaceType> namespace_of(const std::string& path) {
-  constexpr std::array<std::string_view, 8> kIpc{"kernel/msgmax", "kernel/msgmnb",         "kernel/msgmni", "kernel/sem",
-                                                 "kernel/shmall", "kernel/shm_rmid_forced", "kernel/shmmax", "kernel/shmmni"};
+  constexpr std::array<std::string_view, 8> kIpc{"kernel/msgmax", "kernel/msgmnb", "kernel/msgmni",
+                                                 "kernel/sem",    "kernel/shmall", "kernel/shm_rmid_forced",
+                                                 "kernel/shmmax", "kernel/shmmni"};
   if (path.starts_with("net/")) return spec::NamespaceType::kNetwork;
   if (path.starts_with("fs/mqueue/") || std::ranges::find(kIpc, path) != kIpc.end()) return spec::NamespaceType::kIpc;
   if (path == "kernel/domainname" || path == "kernel/hostname") return spec::NamespaceType::kUts;

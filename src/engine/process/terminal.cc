@@ -18,7 +18,7 @@ namespace berth::engine::process {
 namespace {
 
 Result<> require_devpts(int fd) {
-  struct statfs fs {};
+  struct statfs fs{};
   if (::fstatfs(fd, &fs) != 0) return fail_errno(errno, "stat /dev/pts");
   if (fs.f_type != DEVPTS_SUPER_MAGIC) return fail(Code::kInvalid, "process.terminal needs a devpts at /dev/pts");
   return {};

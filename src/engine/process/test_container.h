@@ -28,10 +28,13 @@ class Bundle {
     const std::string bin = path_ + "/rootfs/bin";
     EXPECT_TRUE(os::make_dirs(bin).has_value());
     const std::string script =
-        "cp /bin/busybox " + bin + "/busybox && for a in sh cat ls mount id sleep true false echo stat test mkdir touch "
-        "grep hostname umount kill ps wc readlink chmod env tty mknod dd seq tail head ip date yes sed awk; do ln -s busybox " +
+        "cp /bin/busybox " + bin +
+        "/busybox && for a in sh cat ls mount id sleep true false echo stat test mkdir touch "
+        "grep hostname umount kill ps wc readlink chmod env tty mknod dd seq tail head ip date yes sed awk; do ln -s "
+        "busybox " +
         bin + "/$a; done; mkdir -p " + path_ + "/rootfs/etc " + path_ +
-        "/rootfs/tmp; echo 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh' > " + path_ + "/rootfs/etc/passwd";
+        "/rootfs/tmp; echo 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/home/web:/bin/sh' > " + path_ +
+        "/rootfs/etc/passwd";
     EXPECT_EQ(std::system(script.c_str()), 0);  // NOLINT: a test's own fixed words
   }
   Bundle(const Bundle&) = delete;
@@ -54,9 +57,10 @@ inline spec::Spec default_spec(const Bundle& bundle, std::vector<std::string> ar
   process.args = std::move(args);
   process.env = {"PATH=/bin", "TERM=dumb"};
   process.cwd = "/";
-  const std::vector<std::string> caps{"CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",   "CAP_FOWNER",   "CAP_MKNOD",
-                                      "CAP_NET_RAW", "CAP_SETGID",      "CAP_SETUID",   "CAP_SETFCAP",  "CAP_SETPCAP",
-                                      "CAP_KILL",   "CAP_AUDIT_WRITE",  "CAP_SYS_CHROOT", "CAP_NET_BIND_SERVICE"};
+  const std::vector<std::string> caps{"CAP_CHOWN",      "CAP_DAC_OVERRIDE",    "CAP_FSETID", "CAP_FOWNER",
+                                      "CAP_MKNOD",      "CAP_NET_RAW",         "CAP_SETGID", "CAP_SETUID",
+                                      "CAP_SETFCAP",    "CAP_SETPCAP",         "CAP_KILL",   "CAP_AUDIT_WRITE",
+                                      "CAP_SYS_CHROOT", "CAP_NET_BIND_SERVICE"};
   process.capabilities = spec::Capabilities{
       .bounding = caps, .effective = caps, .inheritable = {}, .permitted = caps, .ambient = {}, .extra = {}};
   spec.process = std::move(process);

@@ -1,0 +1,44 @@
+#include "cri/pod_files.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace berth::cri {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(PodFiles, SandboxJson) {
+  SandboxRecord record;
+  record.id = "s1";
+  record.config.set_hostname("web-0");
+  (*record.config.mutable_linux()->mutable_sysctls())["net.core.somaxconn"] = "1024";
+  record.cgroup_parent = "/kube/pod1";
+  EXPECT_EQ(sandbox_json(record, 16384),
+            R"({"version":1,"sandbox_id":"s1","hostname":"web-0","ipc":"pod","uts":"pod","shm_size_bytes":67108864,)"
+            R"("sysctls":{"net.core.somaxconn":"1024"},"cgroup_parent":"/kube/pod1","log_max_line_bytes":16384})");
+  record.host_network = true;
+  record.config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_ipc(pb::NODE);
+  const auto node = sandbox_json(record, 1);
+  EXPECT_THAT(node, HasSubstr(R"("hostname":"","ipc":"node","uts":"node","shm_size_bytes":0)"));
+}
+
+TEST(PodFiles, ResolvConf) {
+  pb::DNSConfig dns;
+  dns.add_servers("10.0.0.10");
+  dns.add_searches("a.local");
+  dns.add_searches("b.local");
+  dns.add_options("ndots:5");
+  EXPECT_EQ(*resolv_conf(dns), "search a.local b.local\nnameserver 10.0.0.10\noptions ndots:5\n");
+  dns.add_servers("10.0.0.1\nnameserver 6.6.6.6");
+  EXPECT_EQ(resolv_conf(dns).error().code(), Code::kInvalid);
+}
+
+TEST(PodFiles, Hosts) {
+  const auto hosts = hosts_file("web-0", {"10.0.0.2", "fd00::2"});
+  EXPECT_THAT(hosts, HasSubstr("127.0.0.1\tlocalhost\n"));
+  EXPECT_THAT(hosts, HasSubstr("10.0.0.2\tweb-0\nfd00::2\tweb-0\n"));
+}
+
+}  // namespace
+}  // namespace berth::cri
