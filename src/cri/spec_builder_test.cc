@@ -34,7 +34,10 @@ class SpecBuilder : public testing::Test {
   pb::LinuxContainerSecurityContext& security() { return *container.mutable_linux()->mutable_security_context(); }
   SpecInput input() {
     SpecInput in{.pod = pod, .container = container, .image = image, .host = host};
-    in.facts = {.sandbox_id = "s1", .pod_dir = "/run/berth/pods/s1", .cgroup_parent = "/kube/pod1", .shim_pid = 77,
+    in.facts = {.sandbox_id = "s1",
+                .pod_dir = "/run/berth/pods/s1",
+                .cgroup_parent = "/kube/pod1",
+                .shim_pid = 77,
                 .host_network = host_network};
     in.container_id = "c1";
     in.user = user;
@@ -75,26 +78,27 @@ TEST_F(SpecBuilder, TheWholeOfASimpleContainer) {
                     &built.process->capabilities->permitted}) {
     set->clear();
   }
-  EXPECT_EQ(spec::write_spec(built),
-            R"({"ociVersion":"1.2.0","process":{"user":{"uid":0,"gid":0},"args":["/entry","-x","run"],)"
-            R"("env":["PATH=/bin","HOSTNAME=web-0","A=image","HOME=/root"],"cwd":"/","capabilities":{},"oomScoreAdj":0},)"
-            R"("root":{"path":"rootfs"},"mounts":[)"
-            R"({"destination":"/proc","type":"proc","source":"proc","options":["nosuid","noexec","nodev"]},)"
-            R"({"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","strictatime","mode=755","size=65536k"]},)"
-            R"({"destination":"/dev/pts","type":"devpts","source":"devpts","options":["nosuid","noexec","newinstance","ptmxmode=0666","mode=0620","gid=5"]},)"
-            R"({"destination":"/dev/mqueue","type":"mqueue","source":"mqueue","options":["nosuid","noexec","nodev"]},)"
-            R"({"destination":"/sys","type":"sysfs","source":"sysfs","options":["nosuid","noexec","nodev","ro"]},)"
-            R"({"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid","noexec","nodev","relatime","ro"]},)"
-            R"({"destination":"/dev/shm","type":"bind","source":"/run/berth/pods/s1/shm","options":["rbind","rprivate","rw","nosuid","noexec","nodev"]},)"
-            R"({"destination":"/etc/hosts","type":"bind","source":"/run/berth/pods/s1/hosts","options":["rbind","rprivate","rw"]},)"
-            R"({"destination":"/etc/hostname","type":"bind","source":"/run/berth/pods/s1/hostname","options":["rbind","rprivate","rw"]},)"
-            R"({"destination":"/etc/resolv.conf","type":"bind","source":"/run/berth/pods/s1/resolv.conf","options":["rbind","rprivate","rw"]}],)"
-            R"("annotations":{"io.kubernetes.cri.container-name":"main","io.kubernetes.cri.container-type":"container",)"
-            R"("io.kubernetes.cri.image-name":"busybox","io.kubernetes.cri.sandbox-id":"s1","io.kubernetes.cri.sandbox-name":"web",)"
-            R"("io.kubernetes.cri.sandbox-namespace":"default","io.kubernetes.cri.sandbox-uid":"u1"},)"
-            R"("linux":{"cgroupsPath":"/kube/pod1/c1","namespaces":[{"type":"mount"},{"type":"pid"},)"
-            R"({"type":"ipc","path":"/proc/77/ns/ipc"},{"type":"network","path":"/proc/77/ns/net"},)"
-            R"({"type":"uts","path":"/proc/77/ns/uts"},{"type":"cgroup"}]}})");
+  EXPECT_EQ(
+      spec::write_spec(built),
+      R"({"ociVersion":"1.2.0","process":{"user":{"uid":0,"gid":0},"args":["/entry","-x","run"],)"
+      R"("env":["PATH=/bin","HOSTNAME=web-0","A=image","HOME=/root"],"cwd":"/","capabilities":{},"oomScoreAdj":0},)"
+      R"("root":{"path":"rootfs"},"mounts":[)"
+      R"({"destination":"/proc","type":"proc","source":"proc","options":["nosuid","noexec","nodev"]},)"
+      R"({"destination":"/dev","type":"tmpfs","source":"tmpfs","options":["nosuid","strictatime","mode=755","size=65536k"]},)"
+      R"({"destination":"/dev/pts","type":"devpts","source":"devpts","options":["nosuid","noexec","newinstance","ptmxmode=0666","mode=0620","gid=5"]},)"
+      R"({"destination":"/dev/mqueue","type":"mqueue","source":"mqueue","options":["nosuid","noexec","nodev"]},)"
+      R"({"destination":"/sys","type":"sysfs","source":"sysfs","options":["nosuid","noexec","nodev","ro"]},)"
+      R"({"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid","noexec","nodev","relatime","ro"]},)"
+      R"({"destination":"/dev/shm","type":"bind","source":"/run/berth/pods/s1/shm","options":["rbind","rprivate","rw","nosuid","noexec","nodev"]},)"
+      R"({"destination":"/etc/hosts","type":"bind","source":"/run/berth/pods/s1/hosts","options":["rbind","rprivate","rw"]},)"
+      R"({"destination":"/etc/hostname","type":"bind","source":"/run/berth/pods/s1/hostname","options":["rbind","rprivate","rw"]},)"
+      R"({"destination":"/etc/resolv.conf","type":"bind","source":"/run/berth/pods/s1/resolv.conf","options":["rbind","rprivate","rw"]}],)"
+      R"("annotations":{"io.kubernetes.cri.container-name":"main","io.kubernetes.cri.container-type":"container",)"
+      R"("io.kubernetes.cri.image-name":"busybox","io.kubernetes.cri.sandbox-id":"s1","io.kubernetes.cri.sandbox-name":"web",)"
+      R"("io.kubernetes.cri.sandbox-namespace":"default","io.kubernetes.cri.sandbox-uid":"u1"},)"
+      R"("linux":{"cgroupsPath":"/kube/pod1/c1","namespaces":[{"type":"mount"},{"type":"pid"},)"
+      R"({"type":"ipc","path":"/proc/77/ns/ipc"},{"type":"network","path":"/proc/77/ns/net"},)"
+      R"({"type":"uts","path":"/proc/77/ns/uts"},{"type":"cgroup"}]}})");
 }
 
 TEST_F(SpecBuilder, CommandAndArgumentsAgainstTheImage) {
@@ -337,14 +341,15 @@ TEST(Seccomp, TheDefaultFollowsTheCapabilities) {
   const auto names = [](const spec::Seccomp& profile) {
     std::vector<std::string> all;
     for (const auto& rule : profile.syscalls) {
-      if (rule.action == "SCMP_ACT_ALLOW" && rule.args.empty()) all.insert(all.end(), rule.names.begin(), rule.names.end());
+      if (rule.action == "SCMP_ACT_ALLOW" && rule.args.empty())
+        all.insert(all.end(), rule.names.begin(), rule.names.end());
     }
     return all;
   };
   const auto plain = default_seccomp([](std::string_view) { return false; });
   EXPECT_EQ(plain.default_action, "SCMP_ACT_ERRNO");
-  for (const char* forbidden : {"mount", "unshare", "setns", "bpf", "kexec_load", "init_module", "io_uring_setup", "keyctl",
-                                "userfaultfd", "reboot", "clone3", "swapon", "open_by_handle_at", "chroot"}) {
+  for (const char* forbidden : {"mount", "unshare", "setns", "bpf", "kexec_load", "init_module", "io_uring_setup",
+                                "keyctl", "userfaultfd", "reboot", "clone3", "swapon", "open_by_handle_at", "chroot"}) {
     EXPECT_THAT(names(plain), Not(Contains(forbidden)));
   }
   for (const char* needed : {"read", "execve", "futex", "openat2", "epoll_pwait2", "landlock_create_ruleset", "rseq"}) {
