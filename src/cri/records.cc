@@ -43,6 +43,7 @@ enum Tag : std::uint16_t {
   kUid = 214,
   kGid = 215,
   kGroup = 216,
+  kCreateError = 217,
 };
 
 Result<> read_message(google::protobuf::MessageLite& message, std::string_view bytes) {
@@ -284,6 +285,7 @@ std::string encode(const ContainerRecord& record) {
   out.put(kProcessJson, record.process_json);
   out.put(kCgroupsPath, record.cgroups_path);
   out.put_int(kStopSignal, record.stop_signal);
+  out.put(kCreateError, record.create_error);
   out.put_int(kShimDeleted, record.shim_deleted ? 1 : 0);
   out.put_int(kPid, record.pid);
   out.put_int(kUid, record.user.uid);

@@ -84,6 +84,8 @@ struct ContainerRecord {
   std::string process_json;  ///< OCI process object, what an exec starts from
   std::string cgroups_path;
   int stop_signal = 15;       ///< the kernel's number
+  /// Why the shim could not make it, when that is the container's own fault (no such program): told at its start.
+  std::string create_error;
   bool shim_deleted = false;  ///< the shim holds nothing of it any more
   pid_t pid = 0;              ///< of init, 0: none
   ContainerUser user;

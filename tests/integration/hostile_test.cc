@@ -1,5 +1,6 @@
 // Broken and malicious input through the daemon's doors: each gives a clear error and leaves nothing, and the daemon
 // goes on.
+#include <grpcpp/channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <sys/socket.h>
