@@ -159,7 +159,15 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
   const Stage stage(operation, "create in the shim", record.id);
   // Before the answer it may be there already: a lost answer is undone too.
   undo.add("container " + record.id + " in the shim", [link, id = record.id] { return link->purge(id); });
-  BERTH_ASSIGN(record.pid, link->create(record.id, dir, rootfs, stdio), "runtime");
+  auto pid = link->create(record.id, dir, rootfs, stdio);
+  if (!pid && pid.error().code() == Code::kInvalid) {
+    // Not the request's fault but the image's: no such program, not executable. It becomes the end of the container at
+    // its start, where a kubelet shows it beside the container and backs off.
+    record.create_error = pid.error().text();
+    return {};
+  }
+  if (!pid) return fail(std::move(pid).error().in("runtime"));
+  record.pid = *pid;
   return {};
 }
 

@@ -42,6 +42,7 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
                 "its sandbox is not ready" + (sandbox && !sandbox->message.empty() ? ": " + sandbox->message : ""));
   }
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
+  if (!record->create_error.empty()) return start_failed(*link, id, Error(Code::kInvalid, record->create_error));
   auto marked = registry_->update_container(id, [](ContainerRecord& next) {
     next.phase = ContainerPhase::kStarting;
     return true;
@@ -68,9 +69,10 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
 
 /// Whether the program runs is known when the shim said no; when the shim was silent, its events will tell.
 Result<> ServiceImpl::start_failed(ShimLink& link, const std::string& id, Error error) {
-  if (error.code() == Code::kTimeout || error.code() == Code::kUnavailable || error.code() == Code::kCancelled) {
-    return fail(std::move(error));
-  }
+  const Code code = error.code();
+  const bool unknown = code == Code::kTimeout || code == Code::kUnavailable || code == Code::kCancelled;
+  // "Was started before" is no failure to start: an earlier call did it, and an event says what became of it.
+  if (unknown || code == Code::kPrecondition) return fail(std::move(error));
   auto stored = registry_->update_container(id, [&](ContainerRecord& next) {
     if (next.phase == ContainerPhase::kRemoving) return false;
     next.phase = ContainerPhase::kExited;

@@ -18,7 +18,9 @@ constexpr std::int64_t kMaxGrace = 365LL * 86400;
 constexpr std::chrono::milliseconds kSlice{500};
 
 bool over(const ContainerRecord* record) {
-  return record == nullptr || record->phase == ContainerPhase::kExited || record->phase == ContainerPhase::kRemoving ||
+  if (record == nullptr) return true;
+  const bool never_was = record->phase == ContainerPhase::kCreated && !record->create_error.empty();
+  return never_was || record->phase == ContainerPhase::kExited || record->phase == ContainerPhase::kRemoving ||
          record->phase == ContainerPhase::kCreating;
 }
 

@@ -185,6 +185,9 @@ Result<> read_field(ContainerRecord& record, const BlobField& field) {
       return {};
     case kStopSignal:
       return read_number(record.stop_signal, field, 1, 64);
+    case kCreateError:
+      record.create_error = text;
+      return {};
     case kShimDeleted:
       return read_bool(record.shim_deleted, field);
     case kPid:

@@ -83,7 +83,7 @@ struct ContainerRecord {
   std::string log_path;      ///< absolute; empty: no log
   std::string process_json;  ///< OCI process object, what an exec starts from
   std::string cgroups_path;
-  int stop_signal = 15;       ///< the kernel's number
+  int stop_signal = 15;  ///< the kernel's number
   /// Why the shim could not make it, when that is the container's own fault (no such program): told at its start.
   std::string create_error;
   bool shim_deleted = false;  ///< the shim holds nothing of it any more

@@ -145,7 +145,7 @@ Result<> ServiceImpl::adopt(const SandboxRecord& record) {
     }
   }
   for (const auto& container : registry_->containers_of(record.id)) {
-    if (known.contains(container->id)) continue;
+    if (known.contains(container->id) || !container->create_error.empty()) continue;
     auto stored = registry_->update_container(container->id, [](ContainerRecord& next) {
       const bool lives = next.phase == ContainerPhase::kCreated || next.phase == ContainerPhase::kStarting ||
                          next.phase == ContainerPhase::kRunning;

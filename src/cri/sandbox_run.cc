@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -46,6 +47,11 @@ std::string protocol_word(pb::Protocol protocol) {
   return protocol == pb::SCTP ? "sctp" : "tcp";
 }
 
+bool is_address(const std::string& text) {
+  in6_addr space{};
+  return ::inet_pton(AF_INET, text.c_str(), &space) == 1 || ::inet_pton(AF_INET6, text.c_str(), &space) == 1;
+}
+
 Result<> check_ports(const pb::PodSandboxConfig& config) {
   if (config.port_mappings_size() > kMaxPortMappings) return fail(Code::kInvalid, "port_mappings: more than 4096");
   for (const auto& port : config.port_mappings()) {
@@ -53,6 +59,9 @@ Result<> check_ports(const pb::PodSandboxConfig& config) {
         port.host_port() > 65535) {
       return fail(Code::kInvalid, "port_mappings: " + std::to_string(port.host_port()) + " to " +
                                       std::to_string(port.container_port()) + " are no ports");
+    }
+    if (!port.host_ip().empty() && !is_address(port.host_ip())) {
+      return fail(Code::kInvalid, "port_mappings: host_ip \"" + port.host_ip() + "\" is no address");
     }
     if (!pb::Protocol_IsValid(port.protocol())) return fail(Code::kInvalid, "port_mappings: unknown protocol");
   }

@@ -72,6 +72,7 @@ ContainerRecord container(const std::string& id) {
   record.process_json = "{}";
   record.cgroups_path = "/c";
   record.stop_signal = 3;
+  record.create_error = "no such program";
   record.shim_deleted = true;
   record.pid = 9;
   record.user = {.uid = 1000, .gid = 4294967294U, .groups = {4294967294U, 5}};

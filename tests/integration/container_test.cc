@@ -223,7 +223,7 @@ TEST_F(ContainerTest, RemoveKills) {
 TEST_F(ContainerTest, AProgramThatIsNotThereIsNamed) {
   const auto id =
       must(cri().create(pod_, host().container_config("main", "busybox", {"/bin/no-such-program"}), config_));
-  EXPECT_TRUE(fails(cri().start(id), Code::kNotFound, "/bin/no-such-program"));
+  EXPECT_TRUE(fails(cri().start(id), Code::kInvalid, "/bin/no-such-program"));
   const auto status = must(cri().status(id));
   EXPECT_EQ(status.state(), pb::CONTAINER_EXITED);
   EXPECT_EQ(status.exit_code(), 128);
@@ -234,7 +234,7 @@ TEST_F(ContainerTest, AProgramThatIsNotThereIsNamed) {
 
 TEST_F(ContainerTest, AFileThatIsNoProgramIsNamed) {
   const auto id = must(cri().create(pod_, host().container_config("main", "busybox", {"/etc/passwd"}), config_));
-  EXPECT_TRUE(fails(cri().start(id), Code::kDenied, "/etc/passwd"));
+  EXPECT_TRUE(fails(cri().start(id), Code::kInvalid, "/etc/passwd"));
   EXPECT_EQ(must(cri().status(id)).state(), pb::CONTAINER_EXITED);
 }
 
@@ -296,7 +296,7 @@ TEST_F(ContainerTest, ExecGivesOutputErrorsAndCode) {
   EXPECT_EQ(reply.stderr(), "err\n");
   EXPECT_EQ(reply.exit_code(), 9);
   EXPECT_EQ(must(cri().exec(id, {"/bin/sh", "-c", "kill -9 $$"})).exit_code(), 137);
-  EXPECT_TRUE(fails(cri().exec(id, {"/bin/no-such-program"}), Code::kNotFound, "/bin/no-such-program"));
+  EXPECT_TRUE(fails(cri().exec(id, {"/bin/no-such-program"}), Code::kInvalid, "/bin/no-such-program"));
   EXPECT_TRUE(fails(cri().exec(id, {}), Code::kInvalid, "cmd"));
   // In the same namespaces and cgroup, with the same rights.
   EXPECT_EQ(must(cri().shell(id, "readlink /proc/self/ns/mnt")), must(cri().shell(id, "readlink /proc/1/ns/mnt")));
