@@ -101,8 +101,7 @@ TEST_F(LeakTest, FiftyPodsAtOnce) {
   EXPECT_EQ(leftovers(host(), before_), "");
 }
 
-// Quarantined: a missing program is refused by CreateContainer already, and this test expects StartContainer to do it.
-TEST_F(LeakTest, DISABLED_PodsThatNeverBecameReady) {
+TEST_F(LeakTest, PodsThatNeverBecameReady) {
   // The second pod on a taken port, a container that cannot start, one that cannot be made.
   const auto pod = must(one_pod("holder", 20001));
   for (int i = 0; i < 10; ++i) EXPECT_FALSE(one_pod("rival", 20001));
