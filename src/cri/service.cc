@@ -57,6 +57,7 @@ ServiceImpl::~ServiceImpl() {
     pod->expect_end();
     if (auto link = pod->link()) (*link)->close();
   }
+  if (registry_ && registry_->sandboxes().empty()) drop_unused_network();
   if (reactor_) reactor_->drain();
   workers_.close();
   if (reactor_) reactor_->drain();

@@ -158,6 +158,7 @@ class ServiceImpl final : public Service {
   void sample_now(const ContainerRecord& record);
   void measure_disks();
   void stats_loop();
+  void drop_unused_network();
 
   const ServiceOptions options_;
   os::CgroupLayout cgroups_;

@@ -62,8 +62,16 @@ void ServiceImpl::measure_disks() {
   }
 }
 
+/// What the built-in network keeps for all pods goes with the last of them: an idle node has no bridge and no rule of ours.
+void ServiceImpl::drop_unused_network() {
+  auto dropped = options_.network->teardown();
+  if (dropped || dropped.error().code() == Code::kPrecondition) return;  // a pod has come meanwhile
+  log_warn("the unused network stays", {{"err", dropped.error().text()}});
+}
+
 void ServiceImpl::stats_loop() {
   const auto period = std::chrono::seconds(std::max(1U, options_.stats_period_s));
+  unsigned rounds_without_pods = 0;
   auto next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
   MutexLock lock(stats_mutex_);
   while (!closing_) {
@@ -71,6 +79,9 @@ void ServiceImpl::stats_loop() {
     if (closing_) break;
     lock.unlock();
     collect_stats();
+    // Not at once: a node that starts pods one after another would make and drop the bridge for each.
+    rounds_without_pods = registry_->sandboxes().empty() ? rounds_without_pods + 1 : 0;
+    if (rounds_without_pods == 2) workers_.post([this] { drop_unused_network(); });
     if (std::chrono::steady_clock::now() >= next_retry) {
       next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
       workers_.post([this] { retry_networks(); });

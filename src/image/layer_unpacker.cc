@@ -15,7 +15,7 @@ LayerUnpacker::LayerUnpacker(ExpectedLayer expected, UniqueFd root, std::uint32_
     : expected_(std::move(expected)),
       blob_hash_(std::move(blob)),
       tar_hash_(std::move(tar)),
-      writer_(std::move(root), umask),
+      writer_(std::move(root), umask, expected_.max_bytes),
       reader_(limits, writer_),
       decompressor_([this](Bytes bytes) { return unpacked(bytes); }) {}
 

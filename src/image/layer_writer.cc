@@ -62,8 +62,8 @@ Result<std::uint32_t> current_umask() {
   return *value;
 }
 
-LayerWriter::LayerWriter(UniqueFd root, std::uint32_t umask)
-    : root_(std::move(root)), umask_(umask), dirs_(root_.get()) {}
+LayerWriter::LayerWriter(UniqueFd root, std::uint32_t umask, std::uint64_t max_bytes)
+    : root_(std::move(root)), umask_(umask), max_bytes_(max_bytes), dirs_(root_.get()) {}
 
 LayerWriter::Attributes LayerWriter::attributes_of(const TarEntry& entry) {
   Attributes out{entry.mode, entry.uid, entry.gid, entry.mtime_s, entry.mtime_ns, {}};
@@ -119,6 +119,10 @@ Result<> LayerWriter::make_parents(const std::string& path) {
 }
 
 Result<> LayerWriter::entry(const TarEntry& entry) {
+  if (entry.size > max_bytes_) {
+    return fail(Code::kExhausted, "entry \"" + printable(entry.path) + "\" says it has " + std::to_string(entry.size) +
+                                      " bytes; a layer may unpack to " + std::to_string(max_bytes_));
+  }
   BERTH_ASSIGN(const Place where, place(entry.path), "unpack");
   if (where.leaf.empty()) {  // "./": the root itself
     if (entry.type != TarType::kDirectory) return corrupt("the root of the layer is no directory");

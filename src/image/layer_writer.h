@@ -32,7 +32,8 @@ struct LayerStats {
 class LayerWriter final : public TarSink {
  public:
   /// `root` : the open, empty directory to fill. `umask` of the calling thread (see current_umask()).
-  LayerWriter(UniqueFd root, std::uint32_t umask);
+  /// An entry that says it is larger than `max_bytes` is refused before anything of it is written.
+  LayerWriter(UniqueFd root, std::uint32_t umask, std::uint64_t max_bytes = UINT64_MAX);
 
   Result<> entry(const TarEntry& entry) override;
   Result<> data(Bytes bytes) override;
@@ -75,6 +76,7 @@ class LayerWriter final : public TarSink {
 
   UniqueFd root_;
   std::uint32_t umask_;
+  std::uint64_t max_bytes_;
   DirCache dirs_;
   UniqueFd file_;
   std::optional<Attributes> file_attributes_;

@@ -306,10 +306,11 @@ std::vector<std::string> BuiltinNetwork::holders() const {
 }
 
 Result<> BuiltinNetwork::teardown() {
+  const MutexLock hold(mutex_);
+  // Under the lock: add() takes its lease before it, and so is either seen here or makes the bridge anew after us.
   if (const auto left = leases_->all(); !left.empty()) {
     return fail(Code::kPrecondition, std::to_string(left.size()) + " pods hold addresses of " + options_.bridge);
   }
-  const MutexLock hold(mutex_);
   BERTH_TRY(rules_.remove_table(), "tear down the built-in network");
   BERTH_ASSIGN(const auto link, os::find_link(route_, options_.bridge), "tear down the built-in network");
   // Only one that we made: it has our address.

@@ -8,6 +8,7 @@
 
 #include "cri_client.h"
 #include "leak_check.h"
+#include "os/file.h"
 #include "test_host.h"
 
 namespace berth::test {
@@ -64,6 +65,8 @@ class HostTest : public testing::Test {
     if (!host_->daemon_alive()) {
       ASSERT_TRUE(ok(host_->start_daemon())) << "after the test before";
     }
+    // Pods of the same name log to the same place: each test begins without the lines of the one before.
+    ASSERT_TRUE(ok(os::remove_tree(host_->logs(""))));
   }
   void TearDown() override {
     if (!host_) return;

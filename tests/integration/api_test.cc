@@ -134,7 +134,7 @@ TEST_F(ApiTest, PullsThatCannotBeAreExplained) {
   EXPECT_TRUE(fails(cri().pull(TestHost::image("absent")), Code::kNotFound, "absent"));
   EXPECT_TRUE(fails(cri().pull("127.0.0.1:5000/busybox:no-such-tag"), Code::kNotFound, "no-such-tag"));
   EXPECT_TRUE(fails(cri().pull("127.0.0.1:5999/busybox:latest"), Code::kUnavailable, "127.0.0.1:5999"));
-  for (const auto* bad : {"", "UPPER/case", "127.0.0.1:5000/a b", "127.0.0.1:5000/x@sha256:short", ":tag"}) {
+  for (const auto* bad : {"", "library/UPPER", "127.0.0.1:5000/a b", "127.0.0.1:5000/x@sha256:short", ":tag"}) {
     EXPECT_TRUE(fails(cri().pull(bad), Code::kInvalid)) << bad;
   }
   const auto digest = "127.0.0.1:5000/busybox@sha256:" + std::string(64, '0');
