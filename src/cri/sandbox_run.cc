@@ -218,6 +218,7 @@ Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
     stage.reset();
     stage.emplace(operation, "network attach", record.id);
     attached = options_.network->add(pod_network(record, making.netns.get()), {});
+    network_dropped_ = false;
   };
   const auto shim_side = [&]() -> Result<> {
     {

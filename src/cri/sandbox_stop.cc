@@ -171,12 +171,21 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
   if (record.cgroup_top.empty()) return {};
   MutexLock lock(cgroup_mutex_);
   const auto all = registry_->sandboxes();
+  const auto gone = [](const SandboxRecord& other) {
+    return other.state == SandboxState::kStopped || other.state == SandboxState::kRemoving;
+  };
+  // Of two pods that end at once, each would otherwise leave the shared part to the other.
+  std::set<std::string, std::less<>> released;
+  for (const auto& other : all) {
+    if (!gone(*other) && cgroups_released_.contains(other->id)) released.insert(other->id);
+  }
+  released.insert(record.id);
+  cgroups_released_ = std::move(released);
   // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.
   for (std::string path = record.cgroup_parent; path.size() >= record.cgroup_top.size() && path.size() > 1;
        path.resize(path.rfind('/'))) {
     const bool shared = std::ranges::any_of(all, [&](const SandboxPtr& other) {
-      const bool gone = other->state == SandboxState::kStopped || other->state == SandboxState::kRemoving;
-      return other->id != record.id && !gone &&
+      return !gone(*other) && !cgroups_released_.contains(other->id) &&
              (other->cgroup_parent == path || other->cgroup_parent.starts_with(path + "/"));
     });
     if (shared) return {};

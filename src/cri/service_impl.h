@@ -102,7 +102,7 @@ class ServiceImpl final : public Service {
   Result<> stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod);
   Result<> release_network(Operation& operation, const SandboxRecord& record, int netns_fd);
   Result<> end_shim(Operation& operation, const SandboxRecord& record, Pod& pod);
-  Result<> release_cgroups(const SandboxRecord& record);
+  Result<> release_cgroups(const SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   void retry_networks();
 
   // ---- sandbox_remove.cc, container_remove.cc ----
@@ -175,6 +175,8 @@ class ServiceImpl final : public Service {
 
   // Between looking whether a cgroup is somebody else's and acting on it.
   Mutex cgroup_mutex_;
+  // Pods that hold no cgroup any more, though their records do not say so yet.
+  std::set<std::string, std::less<>> cgroups_released_ BERTH_GUARDED_BY(cgroup_mutex_);
   // Sandboxes whose network could not be given back when it was last tried.
   Mutex network_mutex_;
   std::set<std::string, std::less<>> network_failed_ BERTH_GUARDED_BY(network_mutex_);
@@ -187,7 +189,8 @@ class ServiceImpl final : public Service {
   std::condition_variable_any stats_wake_;
   bool closing_ BERTH_GUARDED_BY(stats_mutex_) = false;
   std::atomic<bool> measuring_{false};
-  std::atomic<bool> ending_{false};  // long waits of operations end
+  std::atomic<bool> network_dropped_{false};  // since the last pod went
+  std::atomic<bool> ending_{false};           // long waits of operations end
 };
 
 }  // namespace berth::cri

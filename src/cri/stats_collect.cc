@@ -62,10 +62,14 @@ void ServiceImpl::measure_disks() {
   }
 }
 
-/// What the built-in network keeps for all pods goes with the last of them: an idle node has no bridge and no rule of ours.
+/// What the built-in network keeps for all pods goes with the last of them: an idle node has no bridge and no rule of
+/// ours.
 void ServiceImpl::drop_unused_network() {
+  // Before the act: a pod that comes meanwhile takes the flag back when its network stands.
+  network_dropped_ = true;
   auto dropped = options_.network->teardown();
-  if (dropped || dropped.error().code() == Code::kPrecondition) return;  // a pod has come meanwhile
+  if (!dropped) network_dropped_ = false;
+  if (dropped || dropped.error().code() == Code::kPrecondition) return;  // a pod has come meanwhile, or its end is near
   log_warn("the unused network stays", {{"err", dropped.error().text()}});
 }
 
@@ -81,7 +85,7 @@ void ServiceImpl::stats_loop() {
     collect_stats();
     // Not at once: a node that starts pods one after another would make and drop the bridge for each.
     rounds_without_pods = registry_->sandboxes().empty() ? rounds_without_pods + 1 : 0;
-    if (rounds_without_pods == 2) workers_.post([this] { drop_unused_network(); });
+    if (rounds_without_pods >= 2 && !network_dropped_) workers_.post([this] { drop_unused_network(); });
     if (std::chrono::steady_clock::now() >= next_retry) {
       next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
       workers_.post([this] { retry_networks(); });
