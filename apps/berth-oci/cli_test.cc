@@ -232,6 +232,7 @@ TEST_F(CliTest, TheSpecThatItWritesRuns) {
   EXPECT_EQ(features->string_or("ociVersionMax"), "1.3.0");
 }
 
+#ifndef __SANITIZE_ADDRESS__  // needs the static program: in the container's root there is no libasan.so
 TEST_F(CliTest, ItsExecutableCannotBeOpenedForWritingFromInside) {
   // CVE-2019-5736, the self-exec: the program is a script whose interpreter is the runtime itself.
   auto spec = default_spec(
@@ -262,6 +263,7 @@ TEST_F(CliTest, ItsExecutableCannotBeOpenedForWritingFromInside) {
   ASSERT_FALSE(reopened.has_value());
   EXPECT_EQ(reopened.error().errno_value(), EROFS);
 }
+#endif
 
 TEST_F(CliTest, KilledInTheMiddleItCanBeDeleted) {
   write_script("sleep 1000");

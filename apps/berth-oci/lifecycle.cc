@@ -11,8 +11,6 @@ namespace berth::oci {
 
 namespace {
 
-constexpr std::chrono::milliseconds kEndTimeout{10'000};
-
 /// "9", "KILL", "SIGKILL", "sigkill".
 Result<int> signal_number(const std::string& text) {
   if (const auto number = parse_number<int>(text)) {

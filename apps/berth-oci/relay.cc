@@ -27,7 +27,8 @@ Result<> Relay::catch_signals() {
        {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU, SIGCHLD, SIGPIPE, SIGURG}) {
     sigdelset(&all, own);
   }
-  if (::sigprocmask(SIG_BLOCK, &all, nullptr) != 0) return fail_errno(errno, "block signals");
+  if (const int error = ::pthread_sigmask(SIG_BLOCK, &all, nullptr); error != 0)
+    return fail_errno(error, "block signals");
   signals_.reset(::signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_.valid()) return fail_errno(errno, "signalfd");
   return {};

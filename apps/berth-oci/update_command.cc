@@ -12,9 +12,8 @@ template <class N>
 Result<> set_number(const Args& args, std::string_view flag, std::optional<N>& target) {
   const auto text = args.value(flag);
   if (!text) return {};
-  const auto value = parse_number<N>(*text);
-  if (!value) return fail(Code::kInvalid, "--" + std::string(flag) + ": \"" + *text + "\" is no number in range");
-  target = *value;
+  target = parse_number<N>(*text);
+  if (!target) return fail(Code::kInvalid, "--" + std::string(flag) + ": \"" + *text + "\" is no number in range");
   return {};
 }
 

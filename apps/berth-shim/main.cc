@@ -59,10 +59,12 @@ Result<> run(const CommandLine& line) {
 
 int main(int argc, char** argv) {
   // One thread, small objects: one arena that gives its top back early.
+  // NOLINTBEGIN(concurrency-mt-unsafe)
   ::mallopt(M_ARENA_MAX, 1);
   ::mallopt(M_TRIM_THRESHOLD, 16 << 10);
   ::mallopt(M_TOP_PAD, 4 << 10);
   ::mallopt(M_MMAP_THRESHOLD, 64 << 10);
+  // NOLINTEND(concurrency-mt-unsafe)
   const auto line = berth::shim::parse_command_line({argv + 1, argv + argc});
   if (!line) {
     ::dprintf(STDERR_FILENO, "containerd-shim-berth-v2: %s\n", line.error().text().c_str());

@@ -178,7 +178,7 @@ void add_flags(CLI::App& app, Flags& flags) {
 
 int main(int argc, char** argv) {
   // Many arenas would cost an idle daemon megabytes; its hot paths allocate little.
-  ::mallopt(M_ARENA_MAX, 2);
+  ::mallopt(M_ARENA_MAX, 2);  // NOLINT(concurrency-mt-unsafe): no other thread yet
   CLI::App app("berthd: the CRI daemon of Berth", "berthd");
   app.set_version_flag("--version", std::string("berthd ") + BERTH_VERSION);
   Flags flags;

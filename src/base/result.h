@@ -41,7 +41,9 @@ void ignore(const Result<T>& /*result*/, const char* /*reason*/) {}
 #define BERTH_CONCAT(a, b) BERTH_CONCAT_INNER(a, b)
 /// `BERTH_ASSIGN(auto fd, open_file(p), "read the config")`: declares from a Result or returns its error with the step.
 #define BERTH_ASSIGN(decl, expr, step) BERTH_ASSIGN_INNER(BERTH_CONCAT(berth_assign_, __LINE__), decl, expr, step)
+// NOLINTBEGIN(bugprone-macro-parentheses): `decl` is a declaration
 #define BERTH_ASSIGN_INNER(tmp, decl, expr, step)                  \
   auto tmp = (expr);                                               \
   if (!tmp) return ::berth::fail(std::move(tmp).error().in(step)); \
   decl = std::move(*tmp)
+// NOLINTEND(bugprone-macro-parentheses)

@@ -294,7 +294,7 @@ void load_drop_ins(Loader& loader, const std::string& folder) {
     loader.fault(folder, failed.text(), failed.code());
   }
   std::sort(names.begin(), names.end());
-  for (const auto& name : names) load_file(loader, folder + "/" + name, false);
+  for (const auto& name : names) load_file(loader, std::filesystem::path(folder) / name, false);
 }
 
 }  // namespace

@@ -242,7 +242,7 @@ Result<ResolvedUser> resolve_user(const UserRequest& request, std::string_view p
 ImageUser image_user(std::string_view user) {
   const auto word = user.substr(0, user.find(':'));
   if (word.empty()) return {};
-  if (const auto uid = parse_number<std::int64_t>(word)) return {*uid, {}};
+  if (const auto uid = parse_number<std::int64_t>(word)) return {uid, {}};
   return {std::nullopt, std::string(word)};
 }
 

@@ -88,43 +88,43 @@ bool Registry::wait_container(std::string_view id, SteadyTime deadline,
 }
 
 template <class Record>
-Result<> Registry::publish(Record record, std::map<std::string, std::shared_ptr<const Record>, std::less<>>& map) {
+Result<> Registry::publish(Record record, Records<Record> Registry::* map) {
   BERTH_TRY(db_.put(record), "store the record of " + record.id);
   auto shared = std::make_shared<const Record>(std::move(record));
   MutexLock lock(mutex_);
-  map[shared->id] = shared;
+  (this->*map)[shared->id] = shared;
   changed_.notify_all();
   return {};
 }
 
 Result<> Registry::add(SandboxRecord record) {
   MutexLock write(write_mutex_);
-  return publish(std::move(record), sandboxes_);
+  return publish(std::move(record), &Registry::sandboxes_);
 }
 
 Result<> Registry::add(ContainerRecord record) {
   MutexLock write(write_mutex_);
-  return publish(std::move(record), containers_);
+  return publish(std::move(record), &Registry::containers_);
 }
 
 Result<SandboxPtr> Registry::update_sandbox(const std::string& id, const std::function<bool(SandboxRecord&)>& change) {
   MutexLock write(write_mutex_);
-  const auto old = sandbox(id);
+  auto old = sandbox(id);
   if (!old) return fail(Code::kNotFound, "no sandbox " + id);
   SandboxRecord record = *old;
   if (!change(record)) return old;
-  BERTH_TRY(publish(std::move(record), sandboxes_), "change sandbox " + id);
+  BERTH_TRY(publish(std::move(record), &Registry::sandboxes_), "change sandbox " + id);
   return sandbox(id);
 }
 
 Result<ContainerPtr> Registry::update_container(const std::string& id,
                                                 const std::function<bool(ContainerRecord&)>& change) {
   MutexLock write(write_mutex_);
-  const auto old = container(id);
+  auto old = container(id);
   if (!old) return fail(Code::kNotFound, "no container " + id);
   ContainerRecord record = *old;
   if (!change(record)) return old;
-  BERTH_TRY(publish(std::move(record), containers_), "change container " + id);
+  BERTH_TRY(publish(std::move(record), &Registry::containers_), "change container " + id);
   return container(id);
 }
 

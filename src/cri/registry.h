@@ -52,15 +52,16 @@ class Registry final {
 
  private:
   template <class Record>
-  Result<> publish(Record record, std::map<std::string, std::shared_ptr<const Record>, std::less<>>& map)
-      BERTH_REQUIRES(write_mutex_) BERTH_EXCLUDES(mutex_);
+  using Records = std::map<std::string, std::shared_ptr<const Record>, std::less<>>;
+  template <class Record>
+  Result<> publish(Record record, Records<Record> Registry::* map) BERTH_REQUIRES(write_mutex_) BERTH_EXCLUDES(mutex_);
 
   StateDb& db_;
   Mutex write_mutex_;  // taken before mutex_; held over a database write
   mutable Mutex mutex_;
   mutable std::condition_variable_any changed_;
-  std::map<std::string, SandboxPtr, std::less<>> sandboxes_ BERTH_GUARDED_BY(mutex_);
-  std::map<std::string, ContainerPtr, std::less<>> containers_ BERTH_GUARDED_BY(mutex_);
+  Records<SandboxRecord> sandboxes_ BERTH_GUARDED_BY(mutex_);
+  Records<ContainerRecord> containers_ BERTH_GUARDED_BY(mutex_);
 };
 
 }  // namespace berth::cri

@@ -184,7 +184,7 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
   // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.
   for (std::string path = record.cgroup_parent; path.size() >= record.cgroup_top.size() && path.size() > 1;
        path.resize(path.rfind('/'))) {
-    const bool shared = std::ranges::any_of(all, [&](const SandboxPtr& other) {
+    const bool shared = std::ranges::any_of(all, [&](const SandboxPtr& other) BERTH_REQUIRES(cgroup_mutex_) {
       return !gone(*other) && !cgroups_released_.contains(other->id) &&
              (other->cgroup_parent == path || other->cgroup_parent.starts_with(path + "/"));
     });

@@ -74,6 +74,7 @@ Result<> StateDb::prepare(sqlite3_stmt** statement, const char* sql) {
 }
 
 Result<> StateDb::start(const std::string& path) {
+  MutexLock lock(mutex_);
   // One mutex of ours guards every use, so SQLite needs none of its own.
   const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
   if (sqlite3_open_v2(path.c_str(), &db_, flags, nullptr) != SQLITE_OK) return fail(db_error("open").in(path));
@@ -126,19 +127,20 @@ Result<> StateDb::run(sqlite3_stmt* statement, const char* what) {
   return {};
 }
 
-Result<> StateDb::store(sqlite3_stmt* statement, const std::string& id, const std::string& blob) {
+Result<> StateDb::store(sqlite3_stmt* StateDb::* member, const std::string& id, const std::string& blob) {
   if (blob.size() > kMaxBlobBytes) return fail(Code::kExhausted, "record of " + id + " is larger than 32 MiB");
   MutexLock lock(mutex_);
+  sqlite3_stmt* const statement = this->*member;
   sqlite3_bind_text(statement, 1, id.data(), static_cast<int>(id.size()), SQLITE_STATIC);
   sqlite3_bind_blob(statement, 2, blob.data(), static_cast<int>(blob.size()), SQLITE_STATIC);
   return run(statement, "write");
 }
 
 Result<> StateDb::put(const SandboxRecord& record) {
-  return store(put_sandbox_, record.id, encode(record));
+  return store(&StateDb::put_sandbox_, record.id, encode(record));
 }
 Result<> StateDb::put(const ContainerRecord& record) {
-  return store(put_container_, record.id, encode(record));
+  return store(&StateDb::put_container_, record.id, encode(record));
 }
 
 Result<> StateDb::erase_sandbox(const std::string& id) {
@@ -156,7 +158,7 @@ Result<> StateDb::erase_container(const std::string& id) {
 Result<StateDb::Content> StateDb::load() {
   MutexLock lock(mutex_);
   Content content;
-  const auto read = [&](const char* sql, auto decoder, auto& out) -> Result<> {
+  const auto read = [&](const char* sql, auto decoder, auto& out) BERTH_REQUIRES(mutex_) -> Result<> {
     Statement statement;
     BERTH_TRY(prepare(&statement.raw, sql), "load");
     int code = SQLITE_ROW;

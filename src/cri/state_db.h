@@ -46,12 +46,13 @@ class StateDb final {
 
  private:
   StateDb() = default;
-  Result<> start(const std::string& path);
-  Result<> prepare(sqlite3_stmt** statement, const char* sql);
-  Result<> execute(const char* sql);
+  Result<> start(const std::string& path) BERTH_EXCLUDES(mutex_);
+  Result<> prepare(sqlite3_stmt** statement, const char* sql) BERTH_REQUIRES(mutex_);
+  Result<> execute(const char* sql) BERTH_REQUIRES(mutex_);
   Result<> run(sqlite3_stmt* statement, const char* what) BERTH_REQUIRES(mutex_);
-  Result<> store(sqlite3_stmt* statement, const std::string& id, const std::string& blob) BERTH_EXCLUDES(mutex_);
-  [[nodiscard]] Error db_error(const char* what) const;
+  Result<> store(sqlite3_stmt* StateDb::* member, const std::string& id, const std::string& blob)
+      BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] Error db_error(const char* what) const BERTH_REQUIRES(mutex_);
 
   Mutex mutex_;
   sqlite3* db_ BERTH_GUARDED_BY(mutex_) = nullptr;

@@ -287,7 +287,7 @@ std::expected<HttpResponse, HttpFailure> HttpSession::perform(const HttpRequest&
   for (const std::string& line : request.headers) {
     curl_slist* longer = curl_slist_append(headers.get(), line.c_str());
     if (longer == nullptr) return std::unexpected(HttpFailure{Kind::kRefused, Error(Code::kExhausted, "no memory")});
-    static_cast<void>(headers.release());
+    [[maybe_unused]] const curl_slist* same = headers.release();
     headers.reset(longer);
   }
   const HostCertificates certificates = certificates_for(state_->options.certs_dir, request.url);

@@ -44,11 +44,11 @@ Result<ImageInfo> PullJob::wait(const PullOptions& options) {
   Result<ImageInfo> out = fail(Code::kCancelled, "the pull was cancelled");
   {
     MutexLock lock(mutex_);
-    done_.wait(lock, options.stop, [this] { return result_.has_value(); });
+    done_.wait(lock, options.stop, [this]() BERTH_REQUIRES(mutex_) { return result_.has_value(); });
     if (--callers_ == 0 && !result_) {
       given_up_ = true;
       stop_.request_stop();
-      done_.wait(lock, [this] { return result_.has_value(); });
+      done_.wait(lock, [this]() BERTH_REQUIRES(mutex_) { return result_.has_value(); });
     }
     if (result_) out = *result_;
   }

@@ -11,7 +11,7 @@ constexpr std::chrono::minutes kKeepForRetry{10};
 
 Result<StoreImpl::Claim> StoreImpl::claim_layer(const std::string& diff_id, std::stop_token stop) {
   MutexLock lock(mutex_);
-  const bool free = fetched_.wait(lock, stop, [&] { return !fetching_.contains(diff_id); });
+  const bool free = fetched_.wait(lock, stop, [&]() BERTH_REQUIRES(mutex_) { return !fetching_.contains(diff_id); });
   if (!free) return fail(Code::kCancelled, "the pull was cancelled");
   if (const auto it = layers_.find(diff_id); it != layers_.end()) {
     ++it->second.pins;

@@ -46,7 +46,7 @@ std::vector<ImageInfo> StoreImpl::list() const {
 /// The image that `name_or_id` means. `name` (may be null) gets the name when it was one, else becomes empty.
 const StoreImpl::Image* StoreImpl::find_image(std::string_view name_or_id, std::string* name) const {
   if (name != nullptr) name->clear();
-  const auto by_id = [this](std::string_view id) -> const Image* {
+  const auto by_id = [this](std::string_view id) BERTH_REQUIRES(mutex_) -> const Image* {
     const auto it = images_.find(id);
     return it == images_.end() || it->second.record.removed ? nullptr : &it->second;
   };

@@ -20,9 +20,8 @@ Result<> take_number(std::string_view key, std::string_view value, std::optional
     out.reset();
     return {};
   }
-  const auto number = parse_number<N>(value);
-  if (!number) return bad(key, "no number in range: \"" + printable(value, 40) + "\"");
-  out = *number;
+  out = parse_number<N>(value);
+  if (!out) return bad(key, "no number in range: \"" + printable(value, 40) + "\"");
   return {};
 }
 
@@ -42,7 +41,7 @@ Result<> take_time(std::string_view value, PaxValues& out) {
       nanos = nanos * 10 + static_cast<std::uint32_t>(c - '0');
     }
   }
-  out.mtime_s = *seconds;
+  out.mtime_s = seconds;
   out.mtime_ns = nanos;
   if (negative && nanos != 0 && *seconds > INT64_MIN) {
     out.mtime_s = *seconds - 1;

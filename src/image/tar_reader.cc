@@ -133,7 +133,7 @@ Result<std::int64_t> TarReader::signed_number(std::size_t at, std::size_t size, 
   const std::string_view raw = field(at, size);
   const auto first = static_cast<unsigned char>(raw[0]);
   if ((first & 0x80) == 0) {  // octal text, with blanks before and a blank or NUL behind
-    const std::size_t begin = raw.find_first_not_of(" ");
+    const std::size_t begin = raw.find_first_not_of(' ');
     std::string_view digits = begin == std::string_view::npos ? std::string_view() : raw.substr(begin);
     const std::size_t end = digits.find_first_of(std::string_view(" \0", 2));
     digits = digits.substr(0, end);

@@ -82,7 +82,7 @@ Result<CgroupLayout> find_cgroups(const std::string& cgroup_root) {
     return layout;
   }
   BERTH_ASSIGN(const Dir dir, open_dir(root->get(), "."), "cgroup root");
-  while (const dirent* entry = ::readdir(dir.get())) {
+  while (const dirent* entry = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): an own stream
     const std::string name = entry->d_name;
     // Links (cpu to cpu,cpuacct) name what is met under its own name.
     if (name.starts_with('.') || entry->d_type != DT_DIR) continue;
@@ -150,7 +150,7 @@ Result<std::vector<std::string>> child_cgroups(int root_fd, const std::string& p
     if (dir.error().code() == Code::kNotFound) return names;
     return fail(std::move(dir).error());
   }
-  while (const dirent* entry = ::readdir(dir->get())) {
+  while (const dirent* entry = ::readdir(dir->get())) {  // NOLINT(concurrency-mt-unsafe): an own stream
     if (entry->d_type == DT_DIR && entry->d_name[0] != '.') names.emplace_back(entry->d_name);
   }
   return names;

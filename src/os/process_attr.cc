@@ -151,7 +151,7 @@ void reset_signals() {
     ::syscall(SYS_rt_sigaction, signal, &kernel_default, nullptr, sizeof(std::uint64_t));
   sigset_t none;
   sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
 }  // namespace berth::os

@@ -32,7 +32,7 @@ grpc::Status to_status(const Error& error) {
   for (char& c : text) {
     if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
   }
-  return {code, std::move(text)};
+  return {code, text};
 }
 
 Error from_status(const grpc::Status& status) {

@@ -65,7 +65,8 @@ void LogStream::add_entry(char tag, std::string_view more) {
   if (out_used_ + size > out_.size()) send();
   char* at = out_.data() + out_used_;
   stamp(at);
-  std::memcpy(at + stamp_.size(), name_ == StreamName::kStdout ? " stdout " : " stderr ", 8);
+  const std::string_view name = name_ == StreamName::kStdout ? " stdout " : " stderr ";
+  std::copy(name.begin(), name.end(), at + stamp_.size());
   at[38] = tag;
   at[39] = ' ';
   at += kLogHeaderBytes;

@@ -22,6 +22,7 @@ void give_back_stack() {
   constexpr std::uintptr_t kReach = 512U << 10;
   const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) & ~(kPage - 1);
   // The part that was never touched is not mapped: ENOMEM, after the rest was done.
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): below any object
   ::madvise(reinterpret_cast<void*>(here - kMargin - kReach), kReach, MADV_DONTNEED);
 }
 

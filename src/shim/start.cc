@@ -60,7 +60,7 @@ Result<std::string> start_server(std::vector<std::string> argv, const std::strin
   BERTH_ASSIGN(const os::Child child, os::spawn(options), "start the server");
   ready.write.reset();
   BERTH_ASSIGN(const std::string said, os::read_all(ready.read.get(), kMaxAddressBytes), "wait for the server");
-  const std::string address(trim(said));
+  std::string address(trim(said));
   if (!address.empty() && said.ends_with('\n')) return address;
   ignore(os::wait_exit(child), "it has said all");
   ::lseek(log.get(), log_start, SEEK_SET);

@@ -22,6 +22,7 @@ class JsonReader final {
   JsonReader(std::string_view text, const Limits& limits);
   JsonReader(const JsonReader&) = delete;
   JsonReader& operator=(const JsonReader&) = delete;
+  ~JsonReader() = default;
 
   /// What the next value starts as; kNone at the end of the text or before a byte that starts no value.
   [[nodiscard]] Kind peek();

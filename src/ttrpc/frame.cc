@@ -30,6 +30,7 @@ std::array<char, kHeaderSize> encode_header(const FrameHeader& header) {
 }
 
 FrameHeader decode_header(std::string_view bytes) {
+  // NOLINTNEXTLINE(bugprone-suspicious-stringview-data-usage): the caller has all ten bytes
   return {load_u32(bytes.data()), load_u32(bytes.data() + 4), static_cast<FrameType>(bytes[8]),
           static_cast<std::uint8_t>(bytes[9])};
 }

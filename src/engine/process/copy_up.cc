@@ -74,7 +74,7 @@ Result<> copy_tree(int from_fd, int to_fd, int depth) {
   const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(listed.get()));
   if (!dir) return fail_errno(errno, "fdopendir");
   [[maybe_unused]] const int owned = listed.release();
-  while (const dirent* entry = ::readdir(dir.get())) {
+  while (const dirent* entry = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): an own stream
     const std::string name = entry->d_name;
     if (name == "." || name == "..") continue;
     BERTH_TRY(copy_entry(from_fd, to_fd, name, depth), "copy");

@@ -242,8 +242,7 @@ Result<> Finish::set_capabilities() {
   wanted_permitted_ = cap_mask(wanted.permitted, mine.permitted, "permitted", setup_.warn);
   wanted_effective_ = cap_mask(wanted.effective, wanted_permitted_, "effective", {});
   wanted_inheritable_ = cap_mask(wanted.inheritable, bounding, "inheritable", {});
-  const std::uint64_t ambient =
-      cap_mask(wanted.ambient, wanted_permitted_ & wanted_inheritable_, "ambient", setup_.warn);
+  const std::uint64_t ambient = cap_mask(wanted.ambient, wanted_permitted_ & wanted_inheritable_, "ambient", {});
   // setuid cleared the effective set; permitted lives by keep_caps. SETPCAP is needed to drop from the bounding set.
   BERTH_TRY(os::set_caps({mine.permitted, mine.permitted, mine.inheritable}), "capabilities");
   BERTH_TRY(os::limit_bounding_caps(keep, bounding), "capabilities");
