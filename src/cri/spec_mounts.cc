@@ -108,9 +108,11 @@ Result<std::vector<spec::Mount>> build_mounts(const SpecInput& input) {
   for (const auto& mount : input.container.mounts()) {
     BERTH_ASSIGN(auto built, request_mount(mount), "request");
     if (built.destination == "/") return fail(Code::kInvalid, "mounts: nothing can be mounted on /");
-    asked.push_back(std::move(built));
+    // Outer ones first, else in the order of the request.
+    const auto place = std::ranges::upper_bound(asked, depth(built.destination), {},
+                                                [](const spec::Mount& mount) { return depth(mount.destination); });
+    asked.insert(place, std::move(built));
   }
-  std::ranges::stable_sort(asked, {}, [](const spec::Mount& mount) { return depth(mount.destination); });
   auto mounts = standard_mounts(input);
   auto files = pod_file_mounts(input);
   mounts.insert(mounts.end(), files.begin(), files.end());
