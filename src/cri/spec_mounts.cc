@@ -110,7 +110,7 @@ Result<std::vector<spec::Mount>> build_mounts(const SpecInput& input) {
     if (built.destination == "/") return fail(Code::kInvalid, "mounts: nothing can be mounted on /");
     // Outer ones first, else in the order of the request.
     const auto place = std::ranges::upper_bound(asked, depth(built.destination), {},
-                                                [](const spec::Mount& mount) { return depth(mount.destination); });
+                                                [](const spec::Mount& other) { return depth(other.destination); });
     asked.insert(place, std::move(built));
   }
   auto mounts = standard_mounts(input);
