@@ -21,6 +21,8 @@ struct Stdio {
   int err = -1;
 };
 
+struct Process;
+
 /// Everything that creating a container needs.
 struct CreateRequest {
   std::string id;      ///< valid_id()
@@ -38,6 +40,12 @@ struct CreateRequest {
   /// Path of a unix socket that init listens on for its start from another process (below 4096 bytes; its folder exists
   /// and is the caller's alone). Empty: only the Container object that create() returns can start it.
   std::string start_socket;
+  /// Called with init's pid and pidfd as soon as they are known, while init sets itself up: what has to be written down
+  /// about it takes no time of its own then. An error undoes the creation.
+  std::function<Result<>(const Process&)> on_process;
+  /// Init need not wait: the program runs as soon as all is set up, at the earliest after on_process. start() is still
+  /// to be called, which waits for the exec. A hint, which the engine follows where nothing stands in between.
+  bool start_at_once = false;
 };
 
 /// A process in a container: init or an exec.

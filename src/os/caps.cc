@@ -133,6 +133,9 @@ Result<> set_groups(std::span<const gid_t> groups) {
 }
 
 Result<> set_ids(uid_t uid, gid_t gid) {
+  // -1 means "as it is" to these calls: who asked for that id would go on as the caller, who is root.
+  if (uid == static_cast<uid_t>(-1)) return fail(Code::kInvalid, std::to_string(uid) + " is no user");
+  if (gid == static_cast<gid_t>(-1)) return fail(Code::kInvalid, std::to_string(gid) + " is no group");
   if (::syscall(SYS_setresgid, gid, gid, gid) != 0) {
     const int e = errno;
     return fail_errno(e, "set gid " + std::to_string(gid));

@@ -34,7 +34,7 @@ Result<> set_ambient_caps(std::uint64_t caps);
 /// prctl(PR_SET_KEEPCAPS): permitted capabilities survive the next change of uid. exec clears it.
 Result<> keep_caps(bool on);
 Result<> set_groups(std::span<const gid_t> groups);
-/// setresgid, then setresuid.
+/// setresgid, then setresuid. kInvalid for 4294967295, which would change nothing.
 Result<> set_ids(uid_t uid, gid_t gid);
 
 }  // namespace berth::os

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "base/strings.h"
@@ -20,6 +21,7 @@ namespace {
 constexpr std::size_t kProcCgroupLimit = 64 << 10;
 constexpr mode_t kCgroupMode = 0755;
 constexpr int kMaxDepth = 64;
+constexpr std::size_t kNamesBytes = 4096;
 
 struct CloseDir {
   void operator()(DIR* dir) const { ::closedir(dir); }
@@ -44,6 +46,20 @@ Result<Dir> open_dir(int dir_fd, const std::string& path) {
   if (!dir) return fail_errno(errno, "fdopendir");
   [[maybe_unused]] const int owned = fd.release();  // the stream closes it
   return dir;
+}
+
+/// Adds the folder of that name if a hierarchy is mounted there.
+void add_hierarchy(int root_fd, const std::string& name, CgroupLayout& layout) {
+  auto fd = open_at(root_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  if (!fd) return;
+  const auto fs = filesystem_type(fd->get());
+  if (!fs || *fs != CGROUP_SUPER_MAGIC) return;
+  CgroupHierarchy hierarchy{name, {}, std::move(*fd)};
+  for (const auto part : split(name, ',')) {
+    hierarchy.controllers.emplace_back(
+        part == "systemd" || part == "openrc" || part == "elogind" ? "name=" + std::string(part) : std::string(part));
+  }
+  layout.hierarchies.push_back(std::move(hierarchy));
 }
 
 Result<> remove_below(int dir_fd, const std::string& path, int depth) {
@@ -81,21 +97,18 @@ Result<CgroupLayout> find_cgroups(const std::string& cgroup_root) {
     layout.hierarchies.push_back({"", {}, std::move(*root)});
     return layout;
   }
-  BERTH_ASSIGN(const Dir dir, open_dir(root->get(), "."), "cgroup root");
-  while (const dirent* entry = ::readdir(dir.get())) {  // NOLINT(concurrency-mt-unsafe): an own stream
-    const std::string name = entry->d_name;
-    // Links (cpu to cpu,cpuacct) name what is met under its own name.
-    if (name.starts_with('.') || entry->d_type != DT_DIR) continue;
-    auto fd = open_at(root->get(), name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
-    if (!fd) continue;
-    const auto fs = filesystem_type(fd->get());
-    if (!fs || *fs != CGROUP_SUPER_MAGIC) continue;
-    CgroupHierarchy hierarchy{name, {}, std::move(*fd)};
-    for (const auto part : split(name, ',')) {
-      hierarchy.controllers.emplace_back(
-          part == "systemd" || part == "openrc" || part == "elogind" ? "name=" + std::string(part) : std::string(part));
+  // Without a stream, whose buffer of 32 KiB is much for a dozen names: every start of a container comes here.
+  alignas(dirent64) std::array<char, kNamesBytes> names;
+  while (true) {
+    const ssize_t n = ::getdents64(root->get(), names.data(), names.size());
+    if (n < 0) return fail_errno(errno, "list the cgroup root");
+    if (n == 0) break;
+    for (ssize_t at = 0; at < n;) {
+      const auto* const entry = reinterpret_cast<const dirent64*>(names.data() + at);
+      at += entry->d_reclen;
+      // Links (cpu to cpu,cpuacct) name what is met under its own name.
+      if (entry->d_name[0] != '.' && entry->d_type == DT_DIR) add_hierarchy(root->get(), entry->d_name, layout);
     }
-    layout.hierarchies.push_back(std::move(hierarchy));
   }
   std::ranges::sort(layout.hierarchies, {}, &CgroupHierarchy::name);
   return layout;

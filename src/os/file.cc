@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <memory>
@@ -26,6 +27,10 @@ struct DirCloser {
   void operator()(DIR* dir) const { ::closedir(dir); }
 };
 using UniqueDir = std::unique_ptr<DIR, DirCloser>;
+
+std::unexpected<Error> too_large(std::size_t limit) {
+  return fail(Code::kExhausted, "larger than " + std::to_string(limit) + " bytes", EFBIG);
+}
 
 }  // namespace
 
@@ -57,7 +62,19 @@ Result<UniqueFd> open_in(int root_fd, const std::string& path, int flags, std::u
 
 Result<std::string> read_all(int fd, std::size_t limit) {
   std::string data;
-  std::size_t step = kFirstRead;
+  // Mostly it is a small file of the kernel's: no memory is cleared for what may come.
+  std::array<char, kFirstRead> small;
+  while (data.size() < kFirstRead) {
+    ssize_t n = 0;
+    do {
+      n = ::read(fd, small.data(), std::min(small.size(), limit - data.size() + 1));
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) return fail_errno(errno, "read");
+    if (n == 0) return data;
+    data.append(small.data(), static_cast<std::size_t>(n));
+    if (data.size() > limit) return too_large(limit);
+  }
+  std::size_t step = 2 * kFirstRead;
   while (true) {
     const std::size_t at = data.size();
     data.resize(at + std::min(step, limit - at + 1));
@@ -68,7 +85,7 @@ Result<std::string> read_all(int fd, std::size_t limit) {
     if (n < 0) return fail_errno(errno, "read");
     data.resize(at + static_cast<std::size_t>(n));
     if (n == 0) return data;
-    if (data.size() > limit) return fail(Code::kExhausted, "larger than " + std::to_string(limit) + " bytes", EFBIG);
+    if (data.size() > limit) return too_large(limit);
     step = std::min<std::size_t>(step * 2, 1U << 20);
   }
 }

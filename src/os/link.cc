@@ -55,6 +55,25 @@ Link parse_link(std::span<const std::byte> payload) {
   return link;
 }
 
+LinkAddress parse_address(const ifaddrmsg& header, std::span<const std::byte> payload) {
+  LinkAddress out;
+  out.family = header.ifa_family;
+  out.prefix = header.ifa_prefixlen;
+  out.scope = header.ifa_scope;
+  out.flags = header.ifa_flags;
+  for_each_attribute(payload.subspan(std::min(sizeof header, payload.size())),
+                     [&out](std::uint16_t type, std::span<const std::byte> value) {
+                       const std::vector<std::byte> bytes(value.begin(), value.end());
+                       if (type == IFA_LOCAL) out.local = bytes;
+                       if (type == IFA_ADDRESS) out.address = bytes;
+                       if (type == IFA_BROADCAST) out.broadcast = bytes;
+                       if (type == IFA_RT_PRIORITY) out.metric = attribute_value<std::uint32_t>(value);
+                       // The header has room for the first eight flags only.
+                       if (type == IFA_FLAGS) out.flags = attribute_value<std::uint32_t>(value);
+                     });
+  return out;
+}
+
 }  // namespace
 
 Result<std::optional<Link>> find_link(NetlinkSocket& route, std::string_view name) {
@@ -66,6 +85,34 @@ Result<std::optional<Link>> find_link(NetlinkSocket& route, std::string_view nam
   });
   if (!asked) return fail(std::move(asked).error());
   return found;
+}
+
+Result<std::vector<Link>> list_links(NetlinkSocket& route) {
+  NetlinkBatch request;
+  request.begin(RTM_GETLINK, NLM_F_DUMP, link_header(), "list links");
+  request.end();
+  std::vector<Link> links;
+  BERTH_TRY(route.dump(request,
+                       [&links](std::uint16_t type, std::span<const std::byte> payload) {
+                         if (type == RTM_NEWLINK) links.push_back(parse_link(payload));
+                       }),
+            "network");
+  return links;
+}
+
+Result<std::vector<LinkAddress>> list_addresses(NetlinkSocket& route, int index) {
+  NetlinkBatch request;
+  request.begin(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{}, "list addresses");
+  request.end();
+  std::vector<LinkAddress> addresses;
+  BERTH_TRY(route.dump(request,
+                       [&](std::uint16_t type, std::span<const std::byte> payload) {
+                         const auto header = attribute_value<ifaddrmsg>(payload);
+                         if (type != RTM_NEWADDR || header.ifa_index != static_cast<std::uint32_t>(index)) return;
+                         addresses.push_back(parse_address(header, payload));
+                       }),
+            "network");
+  return addresses;
 }
 
 Result<> settle_carrier(NetlinkSocket& route, std::span<const std::string> names) {
@@ -131,6 +178,13 @@ void put_link_up(NetlinkBatch& batch, const std::string& name) {
   batch.end();
 }
 
+void put_link_up(NetlinkBatch& batch, int index) {
+  ifinfomsg header = link_header(IFF_UP);
+  header.ifi_index = index;
+  batch.begin(RTM_NEWLINK, 0, header, "set link " + std::to_string(index) + " up");
+  batch.end();
+}
+
 void put_no_ipv6_addresses(NetlinkBatch& batch, const std::string& name) {
   batch.begin(RTM_NEWLINK, 0, link_header(), "keep IPv6 addresses off " + name);
   // A kernel booted without IPv6 does not know the family.
@@ -148,6 +202,32 @@ void put_delete_link(NetlinkBatch& batch, const std::string& name) {
   batch.begin(RTM_DELLINK, 0, link_header(), "delete link " + name);
   batch.tolerate(ENODEV);
   batch.put_string(IFLA_IFNAME, name);
+  batch.end();
+}
+
+void put_move_link(NetlinkBatch& batch, int index, const std::string& name, int netns_fd) {
+  ifinfomsg header = link_header();
+  header.ifi_index = index;
+  batch.begin(RTM_NEWLINK, 0, header, "move the link");
+  batch.put_string(IFLA_IFNAME, name);
+  batch.put_value(IFLA_NET_NS_FD, std::int32_t{netns_fd});
+  batch.end();
+}
+
+void put_same_address(NetlinkBatch& batch, int index, const LinkAddress& address) {
+  constexpr std::uint32_t kUserFlags =
+      IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN;
+  ifaddrmsg header{};
+  header.ifa_family = address.family;
+  header.ifa_prefixlen = address.prefix;
+  header.ifa_scope = address.scope;
+  header.ifa_index = static_cast<std::uint32_t>(index);
+  batch.begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, header, "add an address");
+  if (!address.local.empty()) batch.put(IFA_LOCAL, address.local);
+  if (!address.address.empty()) batch.put(IFA_ADDRESS, address.address);
+  if (!address.broadcast.empty()) batch.put(IFA_BROADCAST, address.broadcast);
+  if (address.metric != 0) batch.put_value(IFA_RT_PRIORITY, address.metric);
+  batch.put_value(IFA_FLAGS, address.flags & kUserFlags);
   batch.end();
 }
 

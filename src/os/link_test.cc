@@ -30,6 +30,46 @@ class LinkTest : public testing::Test {
   UniqueFd host_;
 };
 
+TEST_F(LinkTest, MovesBetweenNamespaces) {
+  auto other = create_netns();
+  ASSERT_TRUE(other);
+  inside([&](NetlinkSocket& route) {
+    NetlinkBatch make;
+    put_create_veth(make, {"mv-a", 0, "mv-b", host_.get(), {}, 0});
+    ASSERT_TRUE(route.transact(make));
+    const auto link = find_link(route, "mv-a");
+    ASSERT_TRUE(link && *link);
+    NetlinkBatch address;
+    put_address(address, (*link)->index, Ipv4{0x0a010203}, 16);
+    ASSERT_TRUE(route.transact(address));
+    const auto addresses = list_addresses(route, (*link)->index);
+    ASSERT_TRUE(addresses);
+    ASSERT_EQ(addresses->size(), 1U);
+    EXPECT_EQ(addresses->front().prefix, 16);
+    EXPECT_EQ(addresses->front().local,
+              (std::vector<std::byte>{std::byte{10}, std::byte{1}, std::byte{2}, std::byte{3}}));
+    EXPECT_EQ(list_addresses(route, (*link)->index + 1)->size(), 0U);
+    NetlinkBatch move;
+    put_move_link(move, (*link)->index, "moved", other->get());
+    ASSERT_TRUE(route.transact(move));
+    EXPECT_FALSE(*find_link(route, "mv-a"));
+    EXPECT_TRUE(run_in_netns(other->get(), [&]() -> Result<> {
+      BERTH_ASSIGN(auto there, NetlinkSocket::open(NETLINK_ROUTE), "socket");
+      BERTH_ASSIGN(const auto links, list_links(there), "list");
+      EXPECT_EQ(links.size(), 2U) << "lo and the new one";
+      BERTH_ASSIGN(const auto found, find_link(there, "moved"), "look");
+      EXPECT_TRUE(found.has_value());
+      NetlinkBatch set_up;
+      put_same_address(set_up, found->index, addresses->front());
+      put_link_up(set_up, found->index);
+      BERTH_TRY(there.transact(set_up), "set up");
+      EXPECT_TRUE((*find_link(there, "moved"))->up);
+      EXPECT_EQ(list_addresses(there, found->index)->front().local, addresses->front().local);
+      return {};
+    }));
+  });
+}
+
 TEST_F(LinkTest, BridgeIsMadeOnceAndDeleted) {
   inside([](NetlinkSocket& route) {
     const Mac mac{0x0a, 0x58, 1, 2, 3, 4};

@@ -32,6 +32,17 @@ Result<> pidfd_signal(int pidfd, int signal) {
   return fail_errno(error, "send signal " + std::to_string(signal));
 }
 
+Result<UniqueFd> pidfd_fetch_fd(int pidfd, int fd) {
+  UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, pidfd, fd, 0)));
+  if (!copy) {
+    const int error = errno;
+    const std::string what = "pidfd_getfd of descriptor " + std::to_string(fd);
+    if (error == ESRCH) return fail(Code::kNotFound, what + ": the process has ended", error);
+    return fail_errno(error, what);
+  }
+  return copy;
+}
+
 Result<std::optional<ProcessEnd>> reap(int pidfd) {
   siginfo_t info{};
   int result = 0;

@@ -18,6 +18,10 @@ Result<UniqueFd> open_pidfd(pid_t pid);
 /// pidfd_send_signal(2); signal 0 only asks. kNotFound when the process has ended and was reaped.
 Result<> pidfd_signal(int pidfd, int signal);
 
+/// pidfd_getfd(2): a copy of the other process's descriptor `fd`, CLOEXEC. Needs the right to trace the process.
+/// kNotFound when the process has ended.
+Result<UniqueFd> pidfd_fetch_fd(int pidfd, int fd);
+
 /// How a child ended.
 struct ProcessEnd {
   bool signaled = false;  ///< `value` is the signal; else it is the exit code

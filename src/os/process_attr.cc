@@ -48,6 +48,12 @@ struct KernelSchedAttr {
   std::uint64_t deadline;
   std::uint64_t period;
 };
+
+/// EINVAL stands for what the caller asked for, not for a fault of ours.
+std::unexpected<Error> refused_value(int errno_value, std::string_view what) {
+  Error error = errno_error(errno_value, what);
+  return errno_value == EINVAL ? fail(std::move(error).as(Code::kInvalid)) : fail(std::move(error));
+}
 }  // namespace
 
 std::optional<int> rlimit_number(std::string_view name) {
@@ -107,6 +113,23 @@ Result<> set_scheduler(const SchedAttributes& attributes) {
   attr.deadline = attributes.deadline;
   attr.period = attributes.period;
   if (::syscall(SYS_sched_setattr, 0, &attr, 0) != 0) return fail_errno(errno, "sched_setattr");
+  return {};
+}
+
+Result<> set_cpu_affinity(std::span<const std::uint64_t> cpus) {
+  // The kernel takes sets that are longer than its own.
+  if (::syscall(SYS_sched_setaffinity, 0, cpus.size_bytes(), cpus.data()) != 0) {
+    return refused_value(errno, "sched_setaffinity");
+  }
+  return {};
+}
+
+Result<> set_memory_policy(int mode, std::span<const std::uint64_t> nodes) {
+  // The kernel looks at one bit less than it is told of (set_mempolicy(2), "BUGS" of get_mempolicy(2)).
+  const std::size_t bits = nodes.empty() ? 0 : nodes.size() * 64 + 1;
+  if (::syscall(SYS_set_mempolicy, mode, nodes.empty() ? nullptr : nodes.data(), bits) != 0) {
+    return refused_value(errno, "set_mempolicy");
+  }
   return {};
 }
 

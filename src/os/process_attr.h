@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "base/result.h"
@@ -36,6 +37,12 @@ struct SchedAttributes {
 };
 /// sched_setattr(2) for the calling thread.
 Result<> set_scheduler(const SchedAttributes& attributes);
+/// sched_setaffinity(2) for the calling process, which must have one thread. `cpus`: a bit set, CPU N is bit N % 64 of
+/// word N / 64. kInvalid when none of them is there or allowed by the cpuset.
+Result<> set_cpu_affinity(std::span<const std::uint64_t> cpus);
+/// set_mempolicy(2) for the calling thread. `mode`: MPOL_* with MPOL_F_*; `nodes`: a bit set as above, or empty.
+/// kInvalid nodes that are not there or that the mode does not take; kUnsupported a kernel without NUMA.
+Result<> set_memory_policy(int mode, std::span<const std::uint64_t> nodes);
 /// ioprio_set(2) for the calling process: class 1 to 3, priority 0 to 7.
 Result<> set_io_priority(int io_class, int priority);
 /// setsid(2), then TIOCSCTTY on `tty_fd`.

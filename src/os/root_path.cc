@@ -112,8 +112,9 @@ Result<UniqueFd> open_file_in_root(int root_fd, const std::string& path, int fla
   return open_in(root_fd, path.empty() ? "/" : path, flags, kInRoot);
 }
 
-Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode) {
+Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode, bool* existed) {
   auto there = open_in_root(root_fd, path, O_DIRECTORY);
+  if (existed != nullptr) *existed = there.has_value();
   if (there || there.error().errno_value() != ENOENT) return there;
   // Mostly the last component alone is missing; else, or where it is a link to nowhere, one after the other.
   const auto made = make_component(root_fd, path, mode);

@@ -18,8 +18,9 @@ Result<UniqueFd> open_in_root(int root_fd, const std::string& path, int extra_fl
 Result<UniqueFd> open_file_in_root(int root_fd, const std::string& path, int flags);
 
 /// The folder at `path`, made with all that is missing above it (`mode`, less the umask). Dangling symlinks are
-/// followed inside the root, at most 40. kInvalid when something on the way is no folder.
-Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode = 0755);
+/// followed inside the root, at most 40. kInvalid when something on the way is no folder. `existed`, if not nullptr,
+/// tells whether it was there before.
+Result<UniqueFd> make_dir_in_root(int root_fd, const std::string& path, mode_t mode = 0755, bool* existed = nullptr);
 /// The file at `path`, made empty when missing, with the folders above it. An O_PATH descriptor. A folder there is
 /// returned as it is: what can be mounted on what is the kernel's to say.
 Result<UniqueFd> make_file_in_root(int root_fd, const std::string& path, mode_t mode = 0644);

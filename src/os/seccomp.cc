@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <utility>
@@ -20,7 +21,8 @@ namespace berth::os {
 namespace {
 
 // What follows has the OCI runtime-spec's names (config-linux.md, "Seccomp").
-constexpr std::array<std::pair<std::string_view, std::uint32_t>, 8> kActions{{
+constexpr std::string_view kNotify = "SCMP_ACT_NOTIFY";
+constexpr std::array<std::pair<std::string_view, std::uint32_t>, 9> kActions{{
     {"SCMP_ACT_KILL", SCMP_ACT_KILL_THREAD},
     {"SCMP_ACT_KILL_THREAD", SCMP_ACT_KILL_THREAD},
     {"SCMP_ACT_KILL_PROCESS", SCMP_ACT_KILL_PROCESS},
@@ -29,6 +31,7 @@ constexpr std::array<std::pair<std::string_view, std::uint32_t>, 8> kActions{{
     {"SCMP_ACT_TRACE", SCMP_ACT_TRACE(0)},
     {"SCMP_ACT_ALLOW", SCMP_ACT_ALLOW},
     {"SCMP_ACT_LOG", SCMP_ACT_LOG},
+    {kNotify, SCMP_ACT_NOTIFY},
 }};
 constexpr std::array<std::pair<std::string_view, scmp_compare>, 7> kOps{{
     {"SCMP_CMP_NE", SCMP_CMP_NE},
@@ -60,10 +63,11 @@ constexpr std::array<std::pair<std::string_view, std::uint32_t>, 19> kArchs{{
     {"SCMP_ARCH_PARISC64", SCMP_ARCH_PARISC64},
     {"SCMP_ARCH_RISCV64", SCMP_ARCH_RISCV64},
 }};
-constexpr std::array<std::pair<std::string_view, unsigned>, 3> kFlags{{
+constexpr std::array<std::pair<std::string_view, unsigned>, 4> kFlags{{
     {"SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC},
     {"SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG},
     {"SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW},
+    {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV},
 }};
 
 template <class Table>
@@ -83,9 +87,6 @@ template <class Table>
 }
 
 Result<std::uint32_t> action_of(std::string_view name, std::optional<std::uint32_t> errno_ret) {
-  if (name == "SCMP_ACT_NOTIFY") {
-    return fail(Code::kUnsupported, "seccomp: SCMP_ACT_NOTIFY (a listener) is not built");
-  }
   const auto action = look_up(kActions, name);
   if (!action) return fail(Code::kInvalid, "seccomp: unknown action \"" + std::string(name) + "\"");
   constexpr std::uint32_t kReturnMask = 0xffff;
@@ -149,6 +150,13 @@ Result<SeccompProgram> export_program(scmp_filter_ctx context) {
   return program;
 }
 
+int set_filter(const SeccompProgram& program, unsigned flags) {
+  sock_fprog prog{};
+  prog.len = static_cast<unsigned short>(program.instructions.size());
+  prog.filter = reinterpret_cast<sock_filter*>(const_cast<std::uint64_t*>(program.instructions.data()));
+  return static_cast<int>(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog));
+}
+
 }  // namespace
 
 Result<SeccompProgram> compile_seccomp(const SeccompPolicy& policy) {
@@ -174,9 +182,6 @@ Result<SeccompProgram> compile_seccomp(const SeccompPolicy& policy) {
 Result<unsigned> seccomp_flags(const std::vector<std::string>& names) {
   unsigned flags = 0;
   for (const auto& name : names) {
-    if (name == "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV") {
-      return fail(Code::kUnsupported, "seccomp: " + name + " goes with a listener, which is not built");
-    }
     const auto flag = look_up(kFlags, name);
     if (!flag) return fail(Code::kInvalid, "seccomp: unknown flag \"" + name + "\"");
     flags |= *flag;
@@ -184,14 +189,24 @@ Result<unsigned> seccomp_flags(const std::vector<std::string>& names) {
   return flags;
 }
 
+bool needs_listener(const SeccompPolicy& policy) {
+  return policy.default_action == kNotify ||
+         std::ranges::any_of(policy.rules, [](const auto& rule) { return rule.action == kNotify; });
+}
+
 Result<> load_seccomp(const SeccompProgram& program, unsigned flags) {
-  sock_fprog prog{};
-  prog.len = static_cast<unsigned short>(program.instructions.size());
-  prog.filter = reinterpret_cast<sock_filter*>(const_cast<std::uint64_t*>(program.instructions.data()));
-  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog) != 0) {
-    return fail_errno(errno, "load the seccomp filter");
-  }
+  // Says how a listener waits; without one the kernel refuses it.
+  const unsigned wanted = flags & ~static_cast<unsigned>(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+  if (set_filter(program, wanted) < 0) return fail_errno(errno, "load the seccomp filter");
   return {};
+}
+
+Result<int> load_seccomp_listener(const SeccompProgram& program, unsigned flags) {
+  // The kernel has one result for both a listener and a thread that cannot be reached; there is but one thread here.
+  const unsigned wanted = flags & ~static_cast<unsigned>(SECCOMP_FILTER_FLAG_TSYNC);
+  const int listener = set_filter(program, wanted | SECCOMP_FILTER_FLAG_NEW_LISTENER);
+  if (listener < 0) return fail_errno(errno, "load the seccomp filter with a listener");
+  return listener;
 }
 
 std::vector<std::string_view> seccomp_action_names() {

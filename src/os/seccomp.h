@@ -35,7 +35,7 @@ struct SeccompProgram {
 };
 
 /// Compiles by libseccomp. System calls that no architecture here knows are skipped, as every runtime does. Errors:
-/// kInvalid an unknown action, operator or architecture; kUnsupported SCMP_ACT_NOTIFY.
+/// kInvalid an unknown action, operator or architecture.
 Result<SeccompProgram> compile_seccomp(const SeccompPolicy& policy);
 
 /// "SECCOMP_FILTER_FLAG_LOG", ... as bits; kInvalid for an unknown one.
@@ -43,6 +43,12 @@ Result<unsigned> seccomp_flags(const std::vector<std::string>& names);
 
 /// seccomp(2), SECCOMP_SET_MODE_FILTER, for the calling thread. Needs no_new_privs or CAP_SYS_ADMIN.
 Result<> load_seccomp(const SeccompProgram& program, unsigned flags);
+
+/// Whether a rule asks a supervisor (SCMP_ACT_NOTIFY), so that the filter needs a listener.
+[[nodiscard]] bool needs_listener(const SeccompPolicy& policy);
+/// As load_seccomp(), with a listener: its descriptor's number, CLOEXEC. No owner, since from here on the filter
+/// decides about every call, close(2) too.
+Result<int> load_seccomp_listener(const SeccompProgram& program, unsigned flags);
 
 /// What compile_seccomp() and seccomp_flags() take, for `features`.
 [[nodiscard]] std::vector<std::string_view> seccomp_action_names();

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 namespace berth::os {
@@ -184,6 +185,34 @@ Result<std::optional<std::size_t>> send_some(int socket_fd, std::span<const iove
 
 void shutdown_socket(int socket_fd) {
   ::shutdown(socket_fd, SHUT_RDWR);
+}
+
+Result<UniqueFd> unix_datagram_bind(const std::string& path, mode_t mode) {
+  BERTH_ASSIGN(const UnixAddress address, unix_address(path), "bind");
+  UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return fail_errno(errno, "socket AF_UNIX");
+  if (::fchmod(fd.get(), mode) != 0) return fail_errno(errno, "fchmod socket for " + path);
+  struct stat info{};
+  if (::lstat(address.address.sun_path, &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(address.address.sun_path);
+  if (::bind(fd.get(), generic(address), sizeof(address.address)) != 0) return fail_errno(errno, "bind " + path);
+  return fd;
+}
+
+Result<> unix_datagram_send(const std::string& path, std::string_view bytes) {
+  BERTH_ASSIGN(UnixAddress address, unix_address(path), "send");
+  socklen_t size = sizeof(address.address);
+  if (path.starts_with('@')) {
+    if (path.size() >= sizeof(address.address.sun_path))
+      return fail(Code::kInvalid, "socket name is too long: " + path);
+    address.address.sun_path[0] = '\0';
+    size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
+  }
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd) return fail_errno(errno, "socket AF_UNIX");
+  while (::sendto(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL, generic(address), size) < 0) {
+    if (errno != EINTR) return fail_errno(errno, "send to " + path);
+  }
+  return {};
 }
 
 }  // namespace berth::os

@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/result.h"
@@ -56,6 +57,15 @@ struct PeerCredentials {
 /// Sends what the socket takes of `parts` (at most IOV_MAX), never raising SIGPIPE. Nothing means that a non-blocking
 /// socket is full. EINTR is retried. Errors: kUnavailable EPIPE, ECONNRESET; else by errno.
 [[nodiscard]] Result<std::optional<std::size_t>> send_some(int socket_fd, std::span<const iovec> parts);
+
+/// Binds a non-blocking datagram socket at `path` (shape as for unix_listen); whatever socket file is there is
+/// replaced. `mode`: its permission bits. The caller removes the file. Source: unix(7).
+[[nodiscard]] Result<UniqueFd> unix_datagram_bind(const std::string& path, mode_t mode);
+
+/// Sends `bytes` as one datagram from a socket of its own; a receiver's full queue is waited for. `path`: as for
+/// unix_listen, or "@name" for an abstract address, which service managers use. Errors: kNotFound, kUnavailable nobody
+/// receives there; else by errno. Source: sd_notify(3).
+[[nodiscard]] Result<> unix_datagram_send(const std::string& path, std::string_view bytes);
 
 /// Ends both directions of a connection for every holder of the socket; a peer that is gone already is no failure.
 void shutdown_socket(int socket_fd);

@@ -109,5 +109,24 @@ TEST_F(SocketTest, SendAndReceiveTellFullEmptyAndEnd) {
   EXPECT_EQ(send_some(pair->second.get(), {&part, 1}).error().code(), Code::kUnavailable);
 }
 
+TEST_F(SocketTest, DatagramsByPathAndByAbstractName) {
+  const std::string path = folder_ + "/notify";
+  EXPECT_EQ(unix_datagram_send(path, "READY=1").error().code(), Code::kNotFound);
+  for (int i = 0; i < 2; ++i) {  // the second one takes the first one's place
+    const auto bound = unix_datagram_bind(path, 0666);
+    ASSERT_TRUE(bound);
+    ASSERT_TRUE(unix_datagram_send(path, "READY=1"));
+    char buffer[16];
+    const auto got = receive_some(bound->get(), buffer);
+    ASSERT_TRUE(got && *got);
+    EXPECT_EQ(std::string_view(buffer, **got), "READY=1");
+    const auto none = receive_some(bound->get(), buffer);
+    ASSERT_TRUE(none);
+    EXPECT_FALSE(none->has_value());
+  }
+  EXPECT_EQ(unix_datagram_send(path, "x").error().code(), Code::kUnavailable);
+  EXPECT_EQ(unix_datagram_send("@berth-test-nobody-is-here", "x").error().code(), Code::kUnavailable);
+}
+
 }  // namespace
 }  // namespace berth::os

@@ -153,22 +153,25 @@ Result<> Cgroup::create() const {
       }
     }
     const auto& controllers = hierarchy.controllers;
-    if (std::ranges::find(controllers, "cpuset") != controllers.end()) BERTH_TRY(init_cpuset(i), "cgroup cpuset");
+    if (std::ranges::find(controllers, "cpuset") != controllers.end()) BERTH_TRY(init_cpuset(i, made), "cgroup cpuset");
   }
   if (v2() && !paths_.empty()) BERTH_TRY(enable_controllers(), "cgroup");
   return {};
 }
 
 /// A new v1 cpuset is empty and nobody may enter it: every level without a value gets its parent's.
-Result<> Cgroup::init_cpuset(std::size_t index) const {
+Result<> Cgroup::init_cpuset(std::size_t index, bool made) const {
   const int root = layout_->hierarchies[index].root.get();
   for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
     const std::string leaf = relative(paths_[index]);
     std::size_t end = leaf.find('/');
     std::string parent_value;
     for (std::string level = leaf.substr(0, end);; level = leaf.substr(0, end)) {
-      BERTH_ASSIGN(std::string value, os::read_file_at(root, level + "/" + file, kFileLimit), "cpuset");
-      value = std::string(trim(value));
+      std::string value;
+      if (!made || level.size() != leaf.size()) {
+        BERTH_ASSIGN(value, os::read_file_at(root, level + "/" + file, kFileLimit), "cpuset");
+        value = std::string(trim(value));
+      }
       if (value.empty()) {
         if (parent_value.empty()) {
           BERTH_ASSIGN(parent_value, os::read_file_at(root, file, kFileLimit), "cpuset");
@@ -208,15 +211,29 @@ Result<> Cgroup::enable_controllers() const {
   return {};
 }
 
-Result<> Cgroup::write_one(const CgroupWrite& write) const {
-  auto dir = open_dir(write.controller);
-  if (!dir) return fail(std::move(dir).error().in("cgroup " + write.controller));
-  if (!dir->valid()) {
+Result<> Cgroup::write_one(const CgroupWrite& write, OpenFile& last) const {
+  if (!last.dir.valid() || last.controller != write.controller) {
+    last = {};
+    BERTH_ASSIGN(last.dir, open_dir(write.controller), "cgroup " + write.controller);
+    last.controller = write.controller;
+  }
+  if (!last.dir.valid()) {
     if (write.optional) return {};
     return fail(Code::kUnsupported,
                 "cgroup controller " + write.controller + " is not available (for " + write.file + ")");
   }
-  auto done = os::write_existing_at(dir->get(), write.file, write.value);
+  Result<> done;
+  if (!last.fd.valid() || last.file != write.file) {
+    last.fd.reset();
+    auto fd = os::open_at(last.dir.get(), write.file, O_WRONLY);
+    if (fd) {
+      last.fd = std::move(*fd);
+      last.file = write.file;
+    } else {
+      done = fail(std::move(fd).error());
+    }
+  }
+  if (done) done = os::write_all(last.fd.get(), write.value);
   if (done || (write.optional && done.error().code() == Code::kNotFound)) return {};
   Error error = std::move(done).error();
   if (error.code() == Code::kNotFound) error = std::move(error).as(Code::kUnsupported);
@@ -228,14 +245,15 @@ Result<> Cgroup::apply(const CgroupPlan& plan) const {
   // Two limits can bind each other (memory and memory+swap, quota and period): on an update, which one has to go first
   // depends on the old values. What is refused as invalid is tried once more after the rest.
   std::vector<const CgroupWrite*> again;
+  OpenFile last;
   for (const auto& write : plan) {
-    const auto done = write_one(write);
+    const auto done = write_one(write, last);
     if (done) continue;
     const int e = done.error().errno_value();
     if (e != EINVAL && e != EBUSY) return done;
     again.push_back(&write);
   }
-  for (const auto* write : again) BERTH_TRY(write_one(*write), "second try");
+  for (const auto* write : again) BERTH_TRY(write_one(*write, last), "second try");
   return {};
 }
 
@@ -287,7 +305,7 @@ Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
     if (own_group) {
       BERTH_ASSIGN(const bool made, os::make_cgroup(root, path), "sub-cgroup");
       if (made && layout_->hierarchies[i].name.find("cpuset") != std::string::npos) {
-        BERTH_TRY(inner.init_cpuset(i), "sub-cgroup");
+        BERTH_TRY(inner.init_cpuset(i, made), "sub-cgroup");
       }
     }
     if (layout_->v2) {

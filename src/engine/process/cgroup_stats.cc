@@ -103,6 +103,7 @@ Result<Stats> Cgroup::stats() const {
     stats.pids = number(dir->get(), "pids.current");
     stats.pids_limit = number(dir->get(), "pids.max");
   }
+  BERTH_ASSIGN(stats.oom_kills, oom_kills(), "stats");
   return stats;
 }
 

@@ -1,11 +1,17 @@
 #include "engine/process/container.h"
 
 #include <sched.h>
+#include <unistd.h>
+
 #include <csignal>
 
 #include "base/log.h"
+#include "base/strings.h"
 #include "engine/process/hooks.h"
+#include "engine/process/intel_rdt.h"
 #include "engine/process/protocol.h"
+#include "engine/process/seccomp_listener.h"
+#include "os/channel.h"
 #include "os/file.h"
 #include "os/namespace.h"
 #include "os/pidfd.h"
@@ -18,10 +24,58 @@ constexpr std::chrono::milliseconds kConnectTimeout{10'000};
 constexpr std::chrono::milliseconds kKillTimeout{10'000};
 }  // namespace
 
+Result<pid_t> pid_of(int pidfd) {
+  constexpr std::size_t kInfoLimit = 4096;
+  BERTH_ASSIGN(const std::string text, os::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), kInfoLimit),
+               "pidfd");
+  for (const auto line : split(text, '\n')) {
+    if (!line.starts_with("Pid:")) continue;
+    if (const auto pid = parse_number<pid_t>(trim(line.substr(4))); pid && *pid > 0) return *pid;
+  }
+  return fail(Code::kNotFound, "the process is gone");
+}
+
+namespace {
+
+/// Root of a user namespace alone (below podman without root) has no rights over the pid namespace that it came from,
+/// and would have no way back. So another process enters the container's and makes the child there, as its own sibling.
+Result<os::Cloned> clone_by_helper(os::CloneOptions options, int join_pid) {
+  BERTH_ASSIGN(auto pair, os::unix_socketpair(), "helper");
+  BERTH_ASSIGN(const os::Cloned helper, os::clone_process({}), "helper");
+  if (helper.pid == 0) {
+    auto done = os::join_namespaces(join_pid, CLONE_NEWPID);
+    options.flags |= CLONE_PARENT;
+    auto cloned = done ? os::clone_process(options) : Result<os::Cloned>(fail(done.error().in("pid namespace")));
+    if (cloned && cloned->pid == 0) return cloned;
+    if (!cloned) {
+      ignore(send_error(pair.second.get(), cloned.error()), "the end of the stream says the same");
+      ::_exit(1);
+    }
+    os::ChannelMessage message;
+    message.kind = static_cast<std::uint32_t>(Signal::kPid);
+    message.fd = std::move(cloned->pidfd);
+    ignore(os::send_message(pair.second.get(), message), "the end of the stream says the same");
+    ::_exit(0);
+  }
+  pair.second.reset();
+  auto message = os::receive_message(pair.first.get());
+  ignore(os::reap_pidfd(helper.pidfd.get()), "a child of ours");
+  if (!message) return fail(std::move(message).error().in("helper"));
+  if (message->kind != static_cast<std::uint32_t>(Signal::kPid)) return fail(error_of(*message));
+  os::Cloned cloned;
+  cloned.pidfd = std::move(message->fd);
+  BERTH_ASSIGN(cloned.pid, pid_of(cloned.pidfd.get()), "helper");
+  return cloned;
+}
+
+}  // namespace
+
 Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int join_pid) {
   if (join_pid < 0) return os::clone_process(options);
   // setns on a pid namespace changes only where children go, and can be taken back: no helper process in between.
   BERTH_ASSIGN(const UniqueFd own, os::open_file("/proc/self/ns/pid", O_RDONLY), "own pid namespace");
+  // To where one is already: changes nothing, and tells whether one may.
+  if (!os::join_namespaces(own.get(), CLONE_NEWPID)) return clone_by_helper(options, join_pid);
   BERTH_TRY(os::join_namespaces(join_pid, CLONE_NEWPID), "pid namespace");
   auto cloned = os::clone_process(options);
   if (cloned && cloned->pid == 0) return cloned;
@@ -35,7 +89,7 @@ Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int j
 }
 
 Result<> LinuxContainer::start_over(int channel_fd) {
-  BERTH_TRY(send_signal(channel_fd, Signal::kStart), "start");
+  if (!parts_.start_sent) BERTH_TRY(send_signal(channel_fd, Signal::kStart), "start");
   while (true) {
     auto message = os::receive_message(channel_fd);
     if (!message) {
@@ -44,6 +98,13 @@ Result<> LinuxContainer::start_over(int channel_fd) {
       return fail(std::move(message).error().in("start"));
     }
     if (message->kind == static_cast<std::uint32_t>(Signal::kError)) return fail(error_of(*message));
+    if (message->kind == static_cast<std::uint32_t>(Signal::kListener)) {
+      BERTH_TRY(
+          serve_listener({channel_fd, parts_.init.pidfd.get(), parts_.init.pid, &parts_.spec,
+                          hook_state(parts_.id, parts_.bundle, parts_.spec, spec::Status::kCreated, parts_.init.pid)},
+                         std::move(message->fd)),
+          "linux.seccomp");
+    }
     if (message->kind == static_cast<std::uint32_t>(Signal::kWarning)) {
       log_warn(message->text, {{"container", parts_.id}});
     }
@@ -52,7 +113,9 @@ Result<> LinuxContainer::start_over(int channel_fd) {
 
 Result<> LinuxContainer::start() {
   if (parts_.started) return fail(Code::kPrecondition, "cannot start a container that is running or has stopped");
-  if (!alive()) return fail(Code::kPrecondition, "cannot start a container that has stopped");
+  if (!parts_.start_sent && !alive()) {
+    return fail(Code::kPrecondition, "cannot start a container that has stopped");
+  }
   Result<> done;
   if (parts_.channel.valid()) {
     done = start_over(parts_.channel.get());
@@ -83,7 +146,7 @@ bool LinuxContainer::alive() const {
 }
 
 bool LinuxContainer::waiting() const {
-  if (!alive() || parts_.started) return false;
+  if (!alive() || parts_.started || parts_.start_sent) return false;
   return parts_.channel.valid() || os::exists(parts_.start_socket);
 }
 
@@ -134,19 +197,30 @@ Result<bool> LinuxContainer::oom_killed() const {
   return kills > 0;
 }
 
-Result<> LinuxContainer::remove() {
-  if (removed_) return {};
+/// Ends what is left in the cgroup and removes it.
+Result<> LinuxContainer::clear_cgroup() {
   if (alive()) {
     ignore(os::pidfd_signal(parts_.init.pidfd.get(), SIGKILL), "it may end right now");
+  } else if (parts_.cgroup.remove_if_empty().value_or(false)) {
+    // Mostly nobody is left with init, and the removal finds that out by itself.
+    return {};
   }
   BERTH_ASSIGN(const std::size_t killed,
-               parts_.cgroup.empty() ? Result<std::size_t>(0) : parts_.cgroup.kill_all(SIGKILL), "remove");
+               parts_.cgroup.empty() ? Result<std::size_t>(0) : parts_.cgroup.kill_all(SIGKILL), "kill");
   if (killed != 0 || alive()) {
     BERTH_ASSIGN(const bool ended,
-                 parts_.init.pidfd.valid() ? os::wait_readable(parts_.init.pidfd.get(), kKillTimeout) : true, "remove");
+                 parts_.init.pidfd.valid() ? os::wait_readable(parts_.init.pidfd.get(), kKillTimeout) : true, "wait");
     if (!ended) return fail(Code::kTimeout, "init does not end after SIGKILL");
   }
-  BERTH_TRY(parts_.cgroup.remove(), "remove");
+  return parts_.cgroup.remove();
+}
+
+Result<> LinuxContainer::remove() {
+  if (removed_) return {};
+  BERTH_TRY(clear_cgroup(), "remove");
+  if (parts_.spec.linux && parts_.spec.linux->intel_rdt) {
+    BERTH_TRY(remove_rdt(*parts_.spec.linux->intel_rdt, parts_.id, parts_.resctrl_root), "remove");
+  }
   if (!parts_.start_socket.empty()) BERTH_TRY(os::remove_file(parts_.start_socket), "remove");
   removed_ = true;
   if (parts_.spec.hooks && !parts_.spec.hooks->poststop.empty()) {

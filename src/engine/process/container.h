@@ -18,11 +18,13 @@ class LinuxContainer final : public ProcessContainer {
     std::shared_ptr<const os::CgroupLayout> layout;
     Cgroup cgroup;
     std::shared_ptr<const UniqueFd> filter_cache;  ///< nullptr: none
+    std::string resctrl_root;                      ///< of Options
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;
     std::uint64_t start_time = 0;
     bool started = false;
+    bool start_sent = false;  ///< CreateRequest::start_at_once was followed
   };
   explicit LinuxContainer(Parts parts) : parts_(std::move(parts)), cgroup_text_(parts_.cgroup.saved()) {}
 
@@ -48,8 +50,9 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] Result<bool> paused() const override { return parts_.cgroup.frozen(); }
 
  private:
-  /// Sends the start over `channel_fd` and waits for exec or its error.
+  /// Sends the start over `channel_fd`, if that was not done, and waits for exec or its error.
   Result<> start_over(int channel_fd);
+  Result<> clear_cgroup();
 
   Parts parts_;
   std::string cgroup_text_;
@@ -59,5 +62,7 @@ class LinuxContainer final : public ProcessContainer {
 /// clone3 with `join_pid` (a pid namespace file, or -1) as the child's pid namespace. The caller's own is the same
 /// after it. Else as os::clone_process.
 Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int join_pid);
+/// The pid that a pidfd stands for, in the caller's pid namespace. kNotFound: it is gone.
+Result<pid_t> pid_of(int pidfd);
 
 }  // namespace berth::engine::process

@@ -3,6 +3,7 @@
 
 #include <csignal>
 #include <optional>
+#include <utility>
 
 #include "base/ids.h"
 #include "base/log.h"
@@ -10,7 +11,9 @@
 #include "engine/process/container.h"
 #include "engine/process/hooks.h"
 #include "engine/process/idmap.h"
+#include "engine/process/intel_rdt.h"
 #include "engine/process/launch.h"
+#include "engine/process/net_devices.h"
 #include "engine/process/protocol.h"
 #include "os/file.h"
 #include "os/pidfd.h"
@@ -19,18 +22,6 @@
 namespace berth::engine::process {
 
 namespace {
-
-/// The pid that a pidfd stands for, in our pid namespace.
-Result<pid_t> pid_of(int pidfd) {
-  constexpr std::size_t kInfoLimit = 4096;
-  BERTH_ASSIGN(const std::string text, os::read_file("/proc/self/fdinfo/" + std::to_string(pidfd), kInfoLimit),
-               "pidfd");
-  for (const auto line : split(text, '\n')) {
-    if (!line.starts_with("Pid:")) continue;
-    if (const auto pid = parse_number<pid_t>(trim(line.substr(4))); pid && *pid > 0) return *pid;
-  }
-  return fail(Code::kNotFound, "the process is gone");
-}
 
 /// The parent's half of a creation: clones init and answers what it asks until it is ready.
 class Creation {
@@ -45,11 +36,15 @@ class Creation {
   ~Creation();
 
   Result<> run();
+  [[nodiscard]] pid_t pid() const { return process_.pid; }
   [[nodiscard]] Process take_process() { return std::move(process_); }
   [[nodiscard]] UniqueFd take_channel() { return std::move(channel_); }
+  [[nodiscard]] bool start_sent() const { return start_sent_; }
 
  private:
   Result<> clone(Launch& launch);
+  Result<> process_known();
+  [[nodiscard]] bool may_start_at_once(const Launch& launch) const;
   Result<> talk();
   Result<> answer(os::ChannelMessage& message);
   Result<> map_user();
@@ -64,6 +59,7 @@ class Creation {
   Process process_;
   bool map_pending_ = false;
   bool ready_ = false;
+  bool start_sent_ = false;
 };
 
 Creation::~Creation() {
@@ -135,6 +131,9 @@ Result<> Creation::answer(os::ChannelMessage& message) {
       BERTH_TRY(run_hooks(spec.hooks->create_runtime, "createRuntime", state), "hooks");
       return send_signal(channel_.get(), Signal::kGo);
     }
+    case Signal::kNetwork:
+      BERTH_TRY(move_net_devices(*request_.spec.linux, message.fd.get()), "network");
+      return send_signal(channel_.get(), Signal::kGo);
     case Signal::kReady:
       ready_ = true;
       return {};
@@ -170,12 +169,38 @@ Result<> Creation::talk() {
   return {};
 }
 
+/// Whether the start can lie in the channel from the beginning: the child must ask for nothing else before it, and
+/// nobody but the caller have anything to do in between.
+bool Creation::may_start_at_once(const Launch& launch) const {
+  const auto& spec = request_.spec;
+  return request_.start_at_once && request_.start_socket.empty() && !spec.hooks && !launch.in_user_namespace() &&
+         spec.linux->net_devices.empty() && !spec.linux->intel_rdt;
+}
+
+Result<> Creation::process_known() {
+  return request_.on_process ? request_.on_process(process_) : Result<>();
+}
+
 Result<> Creation::run() {
-  BERTH_ASSIGN(Launch launch, prepare_launch(request_, cgroup_), "create");
-  launch.filter_cache = filter_cache_;
-  BERTH_TRY(clone(launch), "create");
-  // Our copies of what the child has; its end of the channel closed with `pair`, so that its end of file reaches us.
-  return talk();
+  bool at_once = false;
+  {
+    BERTH_ASSIGN(Launch launch, prepare_launch(request_, cgroup_), "create");
+    launch.filter_cache = filter_cache_;
+    BERTH_TRY(clone(launch), "create");
+    at_once = may_start_at_once(launch);
+    // Our copies of what the child has go now, while it works; its end of the channel went with `pair`, so that its end
+    // of file reaches us.
+  }
+  if (process_.pid > 0) {
+    BERTH_TRY(process_known(), "create");
+    if (at_once) {
+      // Without an error: a child that has failed already has said why, and that is the error to tell.
+      start_sent_ = send_signal(channel_.get(), Signal::kStart).has_value();
+    }
+    return talk();
+  }
+  BERTH_TRY(talk(), "create");
+  return process_known();
 }
 
 class LinuxEngine final : public ProcessEngine {
@@ -190,13 +215,14 @@ class LinuxEngine final : public ProcessEngine {
   Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) override;
   Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) override;
   Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) override {
-    BERTH_ASSIGN(const auto cgroups, layout(), "cgroup");
-    BERTH_ASSIGN(const Cgroup cgroup, Cgroup::locate(*cgroups, cgroups_path, id), "cgroup");
+    BERTH_ASSIGN(const Cgroup cgroup, locate(cgroups_path, id), "cgroup");
     return cgroup.saved();
   }
 
  private:
   Result<std::shared_ptr<const os::CgroupLayout>> layout();
+  Result<Cgroup> locate(const std::string& cgroups_path, const std::string& id);
+  Result<> make_rdt(const spec::IntelRdt& config, const std::string& id, std::optional<RdtGroup>& made);
   // The folder of compiled filters, opened at the first use; nullptr where there is none.
   const UniqueFd* filter_cache() {
     if (filter_cache_ == nullptr && !options_.filter_cache.empty()) {
@@ -209,6 +235,9 @@ class LinuxEngine final : public ProcessEngine {
   Options options_;
   std::shared_ptr<const UniqueFd> filter_cache_;
   std::shared_ptr<const os::CgroupLayout> layout_;
+  /// The last answer of locate() and what it was for: cgroup_for() and create() ask for the same one.
+  std::optional<Cgroup> located_;
+  std::pair<std::string, std::string> located_for_;
 };
 
 Result<std::shared_ptr<const os::CgroupLayout>> LinuxEngine::layout() {
@@ -219,12 +248,28 @@ Result<std::shared_ptr<const os::CgroupLayout>> LinuxEngine::layout() {
   return layout_;
 }
 
+Result<Cgroup> LinuxEngine::locate(const std::string& cgroups_path, const std::string& id) {
+  BERTH_ASSIGN(const auto cgroups, layout(), "cgroup");
+  std::pair wanted{cgroups_path, id};
+  if (!located_ || located_for_ != wanted) {
+    BERTH_ASSIGN(located_, Cgroup::locate(*cgroups, cgroups_path, id), "cgroup");
+    located_for_ = std::move(wanted);
+  }
+  return *located_;
+}
+
+Result<> LinuxEngine::make_rdt(const spec::IntelRdt& config, const std::string& id, std::optional<RdtGroup>& made) {
+  BERTH_ASSIGN(auto group, RdtGroup::open(config, id, options_.resctrl_root), "create");
+  BERTH_TRY(group.create(), "create");
+  made.emplace(std::move(group));
+  return {};
+}
+
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
   if (!valid_id(request.id)) return fail(Code::kInvalid, "container id \"" + request.id + "\" cannot name a container");
   BERTH_ASSIGN(const auto cgroups, layout(), "create");
   const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
-  BERTH_ASSIGN(const Cgroup cgroup, Cgroup::locate(*cgroups, config != nullptr ? config->cgroups_path : "", request.id),
-               "create");
+  BERTH_ASSIGN(const Cgroup cgroup, locate(config != nullptr ? config->cgroups_path : "", request.id), "create");
   if (auto made = cgroup.create(); !made) {
     if (made.error().code() != Code::kExists) ignore(cgroup.remove(), "the first failure is the one to tell");
     return fail(std::move(made).error().in("create"));
@@ -232,15 +277,20 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   LinuxContainer::Parts parts;
   Result<> done;
   if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
+  std::optional<RdtGroup> rdt;
+  if (done && config != nullptr && config->intel_rdt) done = make_rdt(*config->intel_rdt, request.id, rdt);
   if (done) {
     Creation creation(request, cgroup, filter_cache() != nullptr ? filter_cache_->get() : -1);
     done = creation.run();
+    if (done && rdt) done = rdt->add(creation.pid());
     if (done) {
       parts.init = creation.take_process();
       if (request.start_socket.empty()) parts.channel = creation.take_channel();
+      parts.start_sent = creation.start_sent();
     }
   }
   if (!done) {
+    if (rdt) ignore(rdt->remove(), "the first failure is the one to tell");
     ignore(cgroup.remove(), "the first failure is the one to tell");
     if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "likewise");
     return fail(std::move(done).error());
@@ -251,6 +301,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   parts.layout = cgroups;
   parts.cgroup = cgroup;
   parts.filter_cache = filter_cache_;
+  parts.resctrl_root = options_.resctrl_root;
   parts.start_socket = std::move(request.start_socket);
   return std::make_unique<LinuxContainer>(std::move(parts));
 }
@@ -264,6 +315,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   parts.spec = std::move(saved.spec);
   parts.layout = cgroups;
   parts.start_socket = std::move(saved.start_socket);
+  parts.resctrl_root = options_.resctrl_root;
   parts.init.pid = saved.pid;
   parts.start_time = saved.start_time;
   // The pidfd first, then the time: a pid that was recycled in between shows another time and is not ours.

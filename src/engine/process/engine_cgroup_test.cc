@@ -149,9 +149,11 @@ TEST_F(CgroupTest, NothingIsLeftAfterAFailedCreation) {
   EXPECT_THAT(error.text(), HasSubstr("set cpuset.cpus to \"nonsense\""));
 }
 
-/// The v2 program on a cgroup of the hybrid layout's v2 hierarchy, which takes programs though it has no controllers.
+/// The v2 program on a cgroup of v2, or of the hybrid layout's v2 hierarchy, which takes programs though it has no
+/// controllers.
 TEST(DeviceProgram, DecidesAsTheRulesDo) {
-  const std::string unified = "/sys/fs/cgroup/unified";
+  const std::string unified =
+      os::exists("/sys/fs/cgroup/cgroup.controllers") ? "/sys/fs/cgroup" : "/sys/fs/cgroup/unified";
   const std::string group = unified + "/" + testing::unique_name();
   if (!os::exists(unified + "/cgroup.procs") || ::mkdir(group.c_str(), 0755) != 0)
     GTEST_SKIP() << "no v2 hierarchy here";

@@ -20,6 +20,7 @@
 #include "os/process_attr.h"
 #include "os/root_path.h"
 #include "os/seccomp_cache.h"
+#include "os/seccomp_handover.h"
 
 namespace berth::engine::process {
 
@@ -53,7 +54,11 @@ bool is_null_device(int fd) {
 
 /// The home folder of `uid` by the container's /etc/passwd; "/" when it does not say.
 std::string home_of(std::uint32_t uid) {
-  const auto passwd = os::read_file("/etc/passwd", kPasswdLimit);
+  // The image's: a pipe or device there must neither be waited for nor read.
+  const auto file = os::open_file("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  struct stat st{};
+  if (!file || ::fstat(file->get(), &st) != 0 || !S_ISREG(st.st_mode)) return "/";
+  const auto passwd = os::read_all(file->get(), kPasswdLimit);
   if (!passwd) return "/";
   for (const auto line : split(*passwd, '\n')) {
     const auto fields = split(line, ':');
@@ -76,6 +81,10 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 
 }  // namespace
 
+bool selinux_active() {
+  return os::exists("/sys/fs/selinux/enforce");
+}
+
 Result<> Finish::with_host_proc(int proc_fd) {
   const auto& process = *setup_.process;
   if (process.oom_score_adj) {
@@ -95,7 +104,7 @@ Result<> Finish::with_host_proc(int proc_fd) {
           done.error().in("process.apparmorProfile \"" + process.apparmor_profile + "\"").as(Code::kUnsupported));
   }
   if (!process.selinux_label.empty()) {
-    if (!os::exists("/sys/fs/selinux/enforce")) {
+    if (!selinux_active()) {
       return fail(Code::kUnsupported, "process.selinuxLabel is set, but SELinux is not active on this host");
     }
     BERTH_TRY(os::write_proc(proc_fd, "self/attr/exec", process.selinux_label), "process.selinuxLabel");
@@ -191,6 +200,10 @@ Result<> Finish::set_scheduling() {
     BERTH_ASSIGN(const auto attributes, scheduler_attributes(*process.scheduler), "process.scheduler");
     BERTH_TRY(os::set_scheduler(attributes), "process.scheduler");
   }
+  if (setup_.memory_policy != nullptr) {
+    BERTH_ASSIGN(const auto policy, memory_policy(*setup_.memory_policy), "linux.memoryPolicy");
+    BERTH_TRY(os::set_memory_policy(policy.mode, policy.nodes), "linux.memoryPolicy");
+  }
   if (process.io_priority) {
     BERTH_ASSIGN(const int io_class, io_class_number(process.io_priority->io_class), "process.ioPriority");
     BERTH_TRY(os::set_io_priority(io_class, process.io_priority->priority), "process.ioPriority");
@@ -201,9 +214,6 @@ Result<> Finish::set_scheduling() {
 Result<> Finish::compile_filter() {
   if (setup_.seccomp == nullptr) return {};
   const auto& config = *setup_.seccomp;
-  if (!config.listener_path.empty()) {
-    return fail(Code::kUnsupported, "linux.seccomp.listenerPath: a listener is not built");
-  }
   os::SeccompPolicy policy;
   policy.default_action = config.default_action;
   policy.default_errno_ret = config.default_errno_ret;
@@ -217,6 +227,10 @@ Result<> Finish::compile_filter() {
   BERTH_ASSIGN(filter_flags_, os::seccomp_flags(config.flags), "linux.seccomp.flags");
   BERTH_ASSIGN(filter_, os::compile_seccomp_cached(policy, setup_.filter_cache), "linux.seccomp");
   has_filter_ = true;
+  has_listener_ = os::needs_listener(policy);
+  if (has_listener_ && config.listener_path.empty()) {
+    return fail(Code::kInvalid, "linux.seccomp.listenerPath is not set, but SCMP_ACT_NOTIFY is used");
+  }
   return {};
 }
 
@@ -343,12 +357,27 @@ Result<> Finish::before_wait() {
   return find_program();
 }
 
+/// Under the new filter no call may be made, since any may be refused, or wait for the very supervisor that has no
+/// listener yet. So the parent takes the listener out of this process, told by memory.
+Result<> Finish::load_with_listener() {
+  BERTH_ASSIGN(const auto page, os::SeccompHandover::create(), "listener");
+  BERTH_TRY(setup_.announce_listener(page.fd()), "listener");
+  BERTH_ASSIGN(const int listener, os::load_seccomp_listener(filter_, filter_flags_), "linux.seccomp");
+  page.offer_and_wait(listener);
+  page.forget();
+  return {};
+}
+
+Result<> Finish::load_filter() {
+  return has_listener_ ? load_with_listener() : os::load_seccomp(filter_, filter_flags_);
+}
+
 std::unexpected<Error> Finish::exec() {
   const auto argv = pointers(setup_.process->args);
   const auto envp = pointers(env_);
   os::reset_signals();
   if (has_filter_) {
-    if (auto loaded = os::load_seccomp(filter_, filter_flags_); !loaded) return fail(std::move(loaded).error());
+    if (auto loaded = load_filter(); !loaded) return fail(std::move(loaded).error());
     if (limited_caps_) {
       auto limited = os::set_caps({wanted_effective_, wanted_permitted_, wanted_inheritable_});
       if (!limited) return fail(std::move(limited).error().in("capabilities after seccomp"));

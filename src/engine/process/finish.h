@@ -10,12 +10,16 @@
 
 namespace berth::engine::process {
 
+/// Whether labels mean something on this host. Asked before the root is changed.
+[[nodiscard]] bool selinux_active();
+
 /// The last leg of every process of a container, init or exec: from "inside the container's namespaces as root" to its
 /// program. Runs in the child, in two parts, since init waits in between.
 class Finish final {
  public:
   struct Setup {
     const spec::Process* process = nullptr;
+    const spec::MemoryPolicy* memory_policy = nullptr;
     const spec::Seccomp* seccomp = nullptr;  ///< nullptr: none
     int filter_cache = -1;                   ///< folder of compiled filters; -1: none
     Stdio stdio;
@@ -26,6 +30,8 @@ class Finish final {
     /// Descriptors of ours that must stay usable until exec: moved out of the way, and changed in place.
     std::vector<int*> keep_fds;
     std::function<void(const std::string&)> warn;
+    /// Tells the parent that a listener comes by this page (borrowed) and waits until it is ready for it.
+    std::function<Result<>(int page_fd)> announce_listener;
   };
 
   explicit Finish(Setup setup) : setup_(std::move(setup)) {}
@@ -48,12 +54,15 @@ class Finish final {
   Result<> enter_cwd(bool final_try);
   Result<> find_program();
   Result<> compile_filter();
+  Result<> load_filter();
+  Result<> load_with_listener();
   void make_environment();
 
   Setup setup_;
   os::SeccompProgram filter_;
   unsigned filter_flags_ = 0;
   bool has_filter_ = false;
+  bool has_listener_ = false;
   bool cwd_entered_ = false;
   std::string program_;
   std::vector<std::string> env_;

@@ -13,11 +13,13 @@
 #include "engine/process/launch.h"
 #include "engine/process/protocol.h"
 #include "engine/process/scheduling.h"
+#include "engine/process/seccomp_listener.h"
 #include "os/caps.h"
 #include "os/clone.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/namespace.h"
+#include "os/netns.h"
 #include "os/process_attr.h"
 #include "os/root_path.h"
 #include "os/socket.h"
@@ -40,6 +42,7 @@ class Init {
   Result<> map_user();
   Result<> make_time_namespace();
   Result<> name_host();
+  Result<> take_net_devices();
   Result<> open_proc();
   Result<> wait_for_start();
 
@@ -88,7 +91,7 @@ Result<> Init::make_time_namespace() {
     const std::string line = clock + " " + std::to_string(offset.secs) + " " + std::to_string(offset.nanosecs);
     BERTH_TRY(os::write_proc(proc_.get(), "self/timens_offsets", line), "linux.timeOffsets." + clock);
   }
-  BERTH_ASSIGN(const UniqueFd ours, os::open_file("/proc/self/ns/time_for_children", O_RDONLY), "time namespace");
+  BERTH_ASSIGN(const UniqueFd ours, os::open_at(proc_.get(), "self/ns/time_for_children", O_RDONLY), "time namespace");
   return os::join_namespaces(ours.get(), CLONE_NEWTIME);
 }
 
@@ -109,6 +112,16 @@ Result<> Init::name_host() {
   if (!spec_.domainname.empty()) BERTH_TRY(os::set_domainname(spec_.domainname), "domainname");
   if (launch_.makes(CLONE_NEWNET)) BERTH_TRY(os::set_loopback_up(), "network namespace");
   return {};
+}
+
+/// Only the parent has rights over both networks, and knows the caller's by being in it.
+Result<> Init::take_net_devices() {
+  if (spec_.linux->net_devices.empty()) return {};
+  os::ChannelMessage message;
+  message.kind = static_cast<std::uint32_t>(Signal::kNetwork);
+  BERTH_ASSIGN(message.fd, os::current_netns(), "linux.netDevices");
+  BERTH_TRY(os::send_message(channel_, message), "linux.netDevices");
+  return expect_signal(channel_, Signal::kGo);
 }
 
 /// procfs of the host, where only that will do: the container's may be masked, covered or not there at all.
@@ -141,6 +154,7 @@ Result<> Init::run() {
   BERTH_TRY(enter_namespaces(), "init");
   BERTH_TRY(make_time_namespace(), "init");
   BERTH_TRY(name_host(), "init");
+  BERTH_TRY(take_net_devices(), "init");
   if (!launch_.request->no_new_keyring) {
     const auto joined = os::join_session_keyring(("_ses." + launch_.request->id).c_str());
     // A kernel without keyrings has nothing to separate.
@@ -153,6 +167,7 @@ Result<> Init::run() {
 
   Finish::Setup setup;
   setup.process = &*spec_.process;
+  setup.memory_policy = spec_.linux->memory_policy ? &*spec_.linux->memory_policy : nullptr;
   setup.seccomp = spec_.linux->seccomp ? &*spec_.linux->seccomp : nullptr;
   setup.filter_cache = launch_.filter_cache;
   setup.stdio = launch_.request->stdio;
@@ -163,6 +178,7 @@ Result<> Init::run() {
   setup.warn = [this](const std::string& text) {
     ignore(send_signal(channel_, Signal::kWarning, text), "a warning that nobody hears");
   };
+  setup.announce_listener = [this](int page_fd) { return announce_listener(error_fd(), page_fd); };
   Result<UniqueFd> entered = enter_rootfs(launch_, proc_.get());
   if (!entered) return fail(std::move(entered).error());
   console_ = std::move(*entered);

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -83,8 +84,13 @@ Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd);
 Result<> make_devices(const Launch& launch, int root_fd);
 /// The terminal: sends the master to the parent, binds the slave on /dev/console, returns it (terminal.cc).
 Result<UniqueFd> make_console(const Launch& launch, int root_fd, int devpts_fd);
+/// A procfs or sysfs that was mounted new; `tree` stays its root, wherever the name goes.
+struct KernelMount {
+  std::string target;  ///< as PlannedMount::target
+  UniqueFd tree;
+};
 /// Masked and read-only paths (masks.cc).
-Result<> mask_paths(const spec::Linux& config, int root_fd);
+Result<> mask_paths(const spec::Linux& config, int root_fd, std::span<const KernelMount> mounts);
 /// A mount of type "cgroup" at `target_fd` (rootfs_cgroup.cc).
 Result<> mount_cgroup(const Launch& launch, const PlannedMount& mount, int root_fd, int target_fd);
 /// Copies what lies below `from_fd` into the new file system `to_fd` (copy_up.cc).

@@ -19,10 +19,11 @@ constexpr std::uint64_t kMaskAttributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID 
 /// The mounts that hide things: one empty tmpfs for folders and one null device for files, copied for each place.
 class Masks {
  public:
-  explicit Masks(int root_fd) : root_fd_(root_fd) {}
+  Masks(int root_fd, std::span<const KernelMount> mounts, const std::string& label)
+      : root_fd_(root_fd), mounts_(mounts), label_(label) {}
 
   Result<> mask(const std::string& path) {
-    auto target = os::open_in_root(root_fd_, path);
+    auto target = find(path);
     if (!target) return absent(target.error()) ? Result<>() : fail(std::move(target).error().in("mask " + path));
     struct stat st{};
     if (::fstat(target->get(), &st) != 0) return fail_errno(errno, "mask " + path);
@@ -35,7 +36,7 @@ class Masks {
   }
 
   Result<> make_read_only(const std::string& path) {
-    auto target = os::open_in_root(root_fd_, path);
+    auto target = find(path);
     if (!target) return absent(target.error()) ? Result<>() : fail(std::move(target).error().in("read-only " + path));
     BERTH_ASSIGN(const UniqueFd tree, os::clone_tree(target->get(), "", true), "read-only " + path);
     BERTH_TRY(os::change_mount(tree.get(), {MOUNT_ATTR_RDONLY, 0, 0, -1}, true), "read-only " + path);
@@ -46,11 +47,23 @@ class Masks {
  private:
   static bool absent(const Error& error) { return error.errno_value() == ENOENT || error.errno_value() == ENOTDIR; }
 
+  /// In a procfs or sysfs of our own making from its own root: its name in the container's may lead elsewhere by now,
+  /// where whoever can write there swapped it, and what is masked would be another file. Source: CVE-2019-19921.
+  Result<UniqueFd> find(const std::string& path) {
+    for (const auto& mount : mounts_) {
+      const bool below = path == mount.target || path.starts_with(mount.target + "/");
+      if (!below || path.find("..") != std::string::npos) continue;
+      return os::open_in_root(mount.tree.get(), path.substr(mount.target.size()));
+    }
+    return os::open_in_root(root_fd_, path);
+  }
+
   Result<UniqueFd> folder() {
     if (folder_.valid()) return os::clone_tree(folder_.get(), "", false);
     BERTH_ASSIGN(const UniqueFd context, os::fs_open("tmpfs"), "mask");
     BERTH_TRY(os::fs_set(context.get(), "nr_inodes", "1"), "mask");
     BERTH_TRY(os::fs_set(context.get(), "mode", "755"), "mask");
+    if (!label_.empty()) BERTH_TRY(os::fs_set(context.get(), "context", label_.c_str()), "mask");
     BERTH_ASSIGN(UniqueFd first, os::fs_mount(context.get(), kMaskAttributes | MOUNT_ATTR_NODEV), "mask");
     folder_ = std::move(first);
     return os::dup_fd(folder_.get());
@@ -77,14 +90,16 @@ class Masks {
   static constexpr std::uint64_t kStraight = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
 
   int root_fd_;
+  std::span<const KernelMount> mounts_;
+  const std::string& label_;  ///< linux.mountLabel
   UniqueFd folder_;
   UniqueFd file_;
 };
 
 }  // namespace
 
-Result<> mask_paths(const spec::Linux& config, int root_fd) {
-  Masks masks(root_fd);
+Result<> mask_paths(const spec::Linux& config, int root_fd, std::span<const KernelMount> mounts) {
+  Masks masks(root_fd, mounts, config.mount_label);
   for (const auto& path : config.readonly_paths) BERTH_TRY(masks.make_read_only(path), "linux.readonlyPaths");
   for (const auto& path : config.masked_paths) BERTH_TRY(masks.mask(path), "linux.maskedPaths");
   return {};

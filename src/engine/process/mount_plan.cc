@@ -125,6 +125,20 @@ void describe_options(const MountOptions& options, std::string& text) {
   }
 }
 
+/// linux.mountLabel: as an option of file systems that hold files of their own; not for those whose files the policy
+/// labels by itself (proc, sysfs), and on mqueue's folder, since that one does not know the option.
+void apply_label(const std::string& label, PlannedMount& mount) {
+  if (label.empty() || mount.kind != MountKind::kFilesystem) return;
+  if (mount.type == "proc" || mount.type == "sysfs") return;
+  const auto is_context = [](const auto& entry) { return entry.key == "context"; };
+  if (std::ranges::any_of(mount.options.data, is_context)) return;
+  if (mount.type == "mqueue") {
+    mount.file_label = label;
+  } else {
+    mount.options.data.push_back({"context", label});
+  }
+}
+
 }  // namespace
 
 Result<MountOptions> parse_mount_options(const std::vector<std::string>& options) {
@@ -184,6 +198,7 @@ Result<MountPlan> plan_mounts(const spec::Spec& spec, const std::string& bundle)
       entry.type = mount.type;
       entry.source = mount.source;
     }
+    if (spec.linux) apply_label(spec.linux->mount_label, entry);
     if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) entry.options.idmap = true;
     plan.mounts.push_back(std::move(entry));
   }
@@ -207,6 +222,7 @@ std::string describe(const MountPlan& plan) {
     }
     text.append(" on ").append(mount.target);
     describe_options(mount.options, text);
+    if (!mount.file_label.empty()) text.append(" label=").append(mount.file_label);
     text.push_back('\n');
   }
   if (plan.make_devices) text.append("devices\n");

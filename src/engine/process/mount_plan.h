@@ -50,6 +50,7 @@ struct PlannedMount {
   std::string type;    ///< kFilesystem
   std::string source;  ///< kBind: absolute on the host; kFilesystem: what shows in mountinfo
   MountOptions options;
+  std::string file_label;      ///< SELinux label of its root folder, where the file system takes no context option
   std::size_t spec_index = 0;  ///< in spec.mounts, for its id maps
 };
 

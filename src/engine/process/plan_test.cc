@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "engine/process/cgroup_plan.h"
+#include "engine/process/intel_rdt.h"
 #include "engine/process/launch.h"
 #include "engine/process/mount_plan.h"
 #include "engine/process/scheduling.h"
@@ -181,6 +182,96 @@ TEST(Scheduling, Words) {
   EXPECT_FALSE(scheduler_attributes(scheduler).has_value());
   EXPECT_EQ(io_class_number("IOPRIO_CLASS_IDLE").value_or(0), 3);
   EXPECT_FALSE(io_class_number("x").has_value());
+}
+
+TEST(Scheduling, IdLists) {
+  using Set = std::vector<std::uint64_t>;
+  EXPECT_EQ(parse_id_list("0-3,7").value_or(Set{}), (Set{0x8f}));
+  EXPECT_EQ(parse_id_list(" 1 ,, 64-65,").value_or(Set{}), (Set{2, 3}));
+  EXPECT_EQ(parse_id_list("65536").value_or(Set{}).size(), 1025U);
+  const auto none = parse_id_list("");
+  EXPECT_TRUE(none.has_value() && none->empty());
+  for (const char* bad : {",", " ", "a", "1-", "-1", "3-1", "1-2-3", "65537", "99999999999", "1 2", "0x1"}) {
+    const auto parsed = parse_id_list(bad);
+    ASSERT_FALSE(parsed.has_value()) << bad;
+    EXPECT_EQ(parsed.error().code(), Code::kInvalid) << bad;
+  }
+}
+
+TEST(Scheduling, MemoryPolicies) {
+  const auto policy = [](const char* mode, const char* nodes, std::vector<std::string> flags) {
+    return memory_policy({.mode = mode, .nodes = nodes, .flags = std::move(flags), .extra = {}});
+  };
+  const auto bind = policy("MPOL_BIND", "0-1", {"MPOL_F_STATIC_NODES", "MPOL_F_NUMA_BALANCING"});
+  ASSERT_TRUE(bind.has_value());
+  EXPECT_EQ(bind->mode, 2 | (1 << 15) | (1 << 13));
+  EXPECT_EQ(bind->nodes, std::vector<std::uint64_t>{3});
+  EXPECT_EQ(policy("MPOL_DEFAULT", "", {}).value_or(MemoryPolicy{9, {}}).mode, 0);
+  EXPECT_EQ(policy("MPOL_PREFERRED", "", {}).value_or(MemoryPolicy{}).mode, 1);
+  EXPECT_EQ(policy("MPOL_WEIGHTED_INTERLEAVE", "0", {}).value_or(MemoryPolicy{}).mode, 6);
+  for (const auto& bad : {policy("MPOL_NONSENSE", "", {}), policy("", "", {}), policy("MPOL_DEFAULT", "0", {}),
+                          policy("MPOL_LOCAL", "0", {}), policy("MPOL_BIND", "", {}), policy("MPOL_INTERLEAVE", "", {}),
+                          policy("MPOL_BIND", "x", {}), policy("MPOL_BIND", "0", {"MPOL_F_MAGIC"})}) {
+    ASSERT_FALSE(bad.has_value());
+    EXPECT_EQ(bad.error().code(), Code::kInvalid);
+  }
+  EXPECT_EQ(memory_policy_modes().size(), 7U);
+  EXPECT_EQ(memory_policy_flags().size(), 3U);
+}
+
+std::string rdt_text(const spec::IntelRdt& config) {
+  const auto plan = plan_rdt(config, "c1");
+  if (!plan) return "error: " + plan.error().text();
+  return "[" + plan->group + "] [" + plan->monitor + "] " + plan->schemata + (plan->own ? "own" : "") +
+         (plan->must_exist ? "must exist" : "");
+}
+
+TEST(RdtPlan, GroupsAndSchemata) {
+  spec::IntelRdt config;
+  EXPECT_EQ(rdt_text(config), "[c1] [] own");
+  config.enable_monitoring = true;
+  config.schemata = {"L2:0=f", "MB:0=20"};
+  config.mem_bw_schema = "MB:0=30";
+  config.l3_cache_schema = "L3:0=7f0";
+  EXPECT_EQ(rdt_text(config), "[c1] [c1/mon_groups/c1] L3:0=7f0\nMB:0=30\nL2:0=f\nMB:0=20\nown");
+  config.clos_id = "gold";
+  EXPECT_EQ(rdt_text(config), "[gold] [gold/mon_groups/c1] L3:0=7f0\nMB:0=30\nL2:0=f\nMB:0=20\n");
+  EXPECT_EQ(rdt_text({.clos_id = "/", .enable_monitoring = true}), "[] [mon_groups/c1] must exist");
+  EXPECT_EQ(rdt_text({.clos_id = "gold"}), "[gold] [] must exist");
+  for (const char* bad : {".", "..", "a/b", "/a", "a/"}) {
+    EXPECT_THAT(rdt_text({.clos_id = bad}), HasSubstr("closID")) << bad;
+  }
+  EXPECT_THAT(rdt_text({.mem_bw_schema = "L3:0=1"}), HasSubstr("MB:"));
+  EXPECT_THAT(rdt_text({.schemata = {"L3:0=1\nMB:0=1"}}), HasSubstr("newline"));
+  EXPECT_THAT(rdt_text({.l3_cache_schema = "L3:0=1\n"}), HasSubstr("newline"));
+}
+
+TEST(RdtPlan, SchemataAreComparedByMeaning) {
+  constexpr std::string_view kThere = "    MB:0= 20;1= 70\n    L3:0=00007f0;1=000001F\n";
+  EXPECT_TRUE(schemata_have(kThere, "L3:0=7f0;1=1f"));
+  EXPECT_TRUE(schemata_have(kThere, "L3:1=1f"));
+  EXPECT_TRUE(schemata_have(kThere, "MB:1=70;0=20"));
+  EXPECT_FALSE(schemata_have(kThere, "L3:0=7f1"));
+  EXPECT_FALSE(schemata_have(kThere, "L3:2=7f0"));
+  EXPECT_FALSE(schemata_have(kThere, "L2:0=7f0"));
+  EXPECT_FALSE(schemata_have(kThere, "nonsense"));
+}
+
+TEST(MountPlan, LabelsGoWhereTheyAreTaken) {
+  const auto spec = spec::parse_spec(R"({"ociVersion": "1.0.2", "linux": {"mountLabel": "u:r:t:s0:c1,c2"}, "mounts": [
+    {"destination": "/proc", "type": "proc"}, {"destination": "/sys", "type": "sysfs"},
+    {"destination": "/dev", "type": "tmpfs", "options": ["mode=755"]},
+    {"destination": "/dev/mqueue", "type": "mqueue"},
+    {"destination": "/data", "type": "bind", "source": "/x", "options": ["rbind"]},
+    {"destination": "/own", "type": "tmpfs", "options": ["context=u:r:other"]}]})");
+  ASSERT_TRUE(spec.has_value());
+  const auto plan = plan_mounts(*spec, "/bundle");
+  ASSERT_TRUE(plan.has_value());
+  EXPECT_EQ(describe(*plan),
+            "base slave\nmount proc on /proc\nmount sysfs on /sys\n"
+            "mount tmpfs on /dev mode=755 context=u:r:t:s0:c1,c2\n"
+            "mount mqueue on /dev/mqueue label=u:r:t:s0:c1,c2\nrbind /x on /data\n"
+            "mount tmpfs on /own context=u:r:other\ndevices\n");
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/process/finish.h"
 #include "engine/process/idmap.h"
 #include "engine/process/launch.h"
+#include "engine/process/scheduling.h"
 #include "engine/process/sysctl.h"
 #include "os/file.h"
 #include "os/mount.h"
@@ -41,13 +43,28 @@ Result<> sort_namespaces(const spec::Linux& config, Launch& launch) {
   return {};
 }
 
+/// The root of a joined mount namespace is changed for all that live in it, which must not be the caller or the host.
+Result<> check_mount_join(const Launch& launch) {
+  for (const auto& join : launch.joins) {
+    if (join.clone_flag != CLONE_NEWNS) continue;
+    for (const char* path : {"/proc/self/ns/mnt", "/proc/1/ns/mnt"}) {
+      const auto theirs = os::open_file(path, O_RDONLY);
+      if (!theirs || !os::same_namespace(theirs->get(), join.fd.get())) continue;
+      return fail(Code::kInvalid, "linux.namespaces: the mount namespace to join is that of " + std::string(path) +
+                                      ", whose root would be changed");
+    }
+  }
+  return {};
+}
+
 Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
   const auto& config = *spec.linux;
-  if (!launch.makes(CLONE_NEWNS)) {
-    return fail(Code::kUnsupported,
-                "a container without a mount namespace of its own (type \"mount\", no path) is not built");
-  }
   const auto has = [&config](spec::NamespaceType type) { return config.find_namespace(type) != nullptr; };
+  if (!has(spec::NamespaceType::kMount)) {
+    return fail(Code::kUnsupported,
+                "a container without a mount namespace is not built: its mounts would be made and left on the host");
+  }
+  BERTH_TRY(check_mount_join(launch), "mount");
   if (!spec.hostname.empty() && !has(spec::NamespaceType::kUts)) {
     return fail(Code::kInvalid, "hostname is set without a uts namespace: it would change the host's");
   }
@@ -60,9 +77,20 @@ Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
   if (launch.makes(CLONE_NEWUSER) && (config.uid_mappings.empty() || config.gid_mappings.empty())) {
     return fail(Code::kInvalid, "a new user namespace needs linux.uidMappings and linux.gidMappings");
   }
-  if (config.intel_rdt) return fail(Code::kUnsupported, "linux.intelRdt is not built");
-  if (config.memory_policy) return fail(Code::kUnsupported, "linux.memoryPolicy is not built");
-  if (!config.net_devices.empty()) return fail(Code::kUnsupported, "linux.netDevices is not built");
+  if (config.memory_policy) BERTH_TRY(memory_policy(*config.memory_policy), "linux.memoryPolicy");
+  if (spec.process->exec_cpu_affinity) {
+    BERTH_TRY(parse_id_list(spec.process->exec_cpu_affinity->initial), "process.execCPUAffinity.initial");
+    BERTH_TRY(parse_id_list(spec.process->exec_cpu_affinity->final_cpus), "process.execCPUAffinity.final");
+  }
+  if (config.seccomp && config.seccomp->listener_path.empty() && !config.seccomp->listener_metadata.empty()) {
+    return fail(Code::kInvalid, "linux.seccomp.listenerMetadata is set without listenerPath");
+  }
+  if (!config.mount_label.empty() && !selinux_active()) {
+    return fail(Code::kUnsupported, "linux.mountLabel is set, but SELinux is not active on this host");
+  }
+  if (!config.net_devices.empty() && !has(spec::NamespaceType::kNetwork)) {
+    return fail(Code::kInvalid, "linux.netDevices need a network namespace: unable to move them into none");
+  }
   return check_sysctls(config);
 }
 

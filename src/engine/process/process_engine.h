@@ -11,6 +11,8 @@ struct Options {
   std::string cgroup_root = "/sys/fs/cgroup";
   /// Folder in which compiled seccomp filters are kept, writable by nobody but us; empty or absent: none are.
   std::string filter_cache{};
+  /// Where resctrl is mounted, for linux.intelRdt; empty: /sys/fs/resctrl, if it is.
+  std::string resctrl_root{};
 };
 
 /// What outlives the process that created a container, enough to work on it from another process (berth-oci's

@@ -8,15 +8,17 @@ namespace berth::engine::process {
 
 /// What the parent and the child that becomes init tell each other.
 enum class Signal : std::uint32_t {
-  kPid = 1,  ///< child to parent: init's pidfd (fd), when a helper stands between
-  kMapUser,  ///< child to parent: write my id maps
-  kConsole,  ///< child to parent: the terminal's master (fd)
-  kHooks,    ///< child to parent: the mounts are there, run prestart and createRuntime hooks
-  kReady,    ///< child to parent: set up, waiting for the start
-  kWarning,  ///< child to parent: something tolerated (text)
-  kError,    ///< child to parent: failed (code, errno, text)
-  kGo,       ///< parent to child: go on
-  kStart,    ///< parent to child: exec
+  kPid = 1,   ///< child to parent: init's pidfd (fd), when a helper stands between
+  kMapUser,   ///< child to parent: write my id maps
+  kConsole,   ///< child to parent: the terminal's master (fd)
+  kHooks,     ///< child to parent: the mounts are there, run prestart and createRuntime hooks
+  kReady,     ///< child to parent: set up, waiting for the start
+  kNetwork,   ///< child to parent: my network namespace (fd) is there, move the devices
+  kListener,  ///< child to parent: a filter with a listener comes, by this page (fd)
+  kWarning,   ///< child to parent: something tolerated (text)
+  kError,     ///< child to parent: failed (code, errno, text)
+  kGo,        ///< parent to child: go on
+  kStart,     ///< parent to child: exec
 };
 
 [[nodiscard]] inline Result<> send_signal(int channel_fd, Signal kind, std::string text = {}) {

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +22,7 @@ namespace berth::engine::process {
 namespace {
 
 constexpr unsigned kPermissionBits = 07777;
+constexpr mode_t kFolderMode = 0755;
 
 /// Builds the root step by step; one object per container, in the child.
 class RootBuilder {
@@ -46,6 +48,7 @@ class RootBuilder {
   const spec::Spec& spec_;
   UniqueFd root_;
   UniqueFd devpts_;
+  std::vector<KernelMount> kernel_mounts_;  ///< that can still be seen
 };
 
 Result<> RootBuilder::attach_root() {
@@ -103,14 +106,15 @@ Result<> RootBuilder::mount_bind(const PlannedMount& mount, std::size_t index) {
 /// since what masks them and what programs expect goes by these names. Source: CVE-2019-19921.
 Result<UniqueFd> RootBuilder::filesystem_target(const PlannedMount& mount, bool& existed) {
   const bool straight = mount.type == "proc" || mount.type == "sysfs";
-  const std::uint64_t resolve = RESOLVE_IN_ROOT | (straight ? RESOLVE_NO_SYMLINKS : RESOLVE_NO_MAGICLINKS);
+  if (!straight) return os::make_dir_in_root(root(), mount.target, kFolderMode, &existed);
+  constexpr std::uint64_t resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS;
   auto there = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, resolve);
   existed = there.has_value();
   if (!there && there.error().errno_value() == ENOENT) {
     BERTH_ASSIGN(const UniqueFd made, os::make_dir_in_root(root(), mount.target), "make the folder");
     there = os::open_in(root(), mount.target, O_PATH | O_DIRECTORY, resolve);
   }
-  if (!there && straight && there.error().errno_value() == ELOOP) {
+  if (!there && there.error().errno_value() == ELOOP) {
     return fail(Code::kInvalid,
                 mount.type + " must be mounted on an ordinary folder, " + mount.target + " leads through a link");
   }
@@ -163,12 +167,23 @@ Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
   MountOptions rest = mount.options;
   rest.set = rest.clear = 0;  // fsmount has them
   BERTH_TRY(change_attributes(tree.get(), rest), "file system");
+  if (!mount.file_label.empty()) {
+    BERTH_ASSIGN(const UniqueFd folder, os::open_at(tree.get(), ".", O_RDONLY | O_DIRECTORY), "label");
+    const std::string& label = mount.file_label;
+    if (::fsetxattr(folder.get(), "security.selinux", label.c_str(), label.size() + 1, 0) != 0) {
+      return fail_errno(errno, "label " + label);
+    }
+  }
   BERTH_TRY(os::attach_tree(tree.get(), target.get()), "attach");
   if (mount.type == "devpts") devpts_ = std::move(tree);
+  if (mount.type == "proc" || mount.type == "sysfs") kernel_mounts_.push_back({mount.target, std::move(tree)});
   return {};
 }
 
 Result<> RootBuilder::mount_one(const PlannedMount& mount, std::size_t index) {
+  std::erase_if(kernel_mounts_, [&mount](const auto& covered) {
+    return covered.target == mount.target || covered.target.starts_with(mount.target + "/");
+  });
   switch (mount.kind) {
     case MountKind::kBind:
       return mount_bind(mount, index);
@@ -192,7 +207,7 @@ Result<> RootBuilder::make_mounts() {
     }
   }
   if (launch_.mounts.make_devices) BERTH_TRY(make_devices(launch_, root()), "devices");
-  if (!spec_.process->cwd.empty()) {
+  if (!spec_.process->cwd.empty() && spec_.process->cwd != "/") {
     // Made when missing, as every runtime does; errors show when it is entered, as the user who may see more than root.
     ignore(os::make_dir_in_root(root(), spec_.process->cwd), "chdir reports what is wrong");
   }
@@ -205,7 +220,7 @@ Result<UniqueFd> RootBuilder::make_console_if_asked() {
 }
 
 Result<> RootBuilder::seal() {
-  BERTH_TRY(mask_paths(*spec_.linux, root()), "paths");
+  BERTH_TRY(mask_paths(*spec_.linux, root(), kernel_mounts_), "paths");
   if (spec_.root->readonly) {
     BERTH_TRY(os::change_mount(root(), {MOUNT_ATTR_RDONLY, 0, 0, -1}, false), "read-only root");
   }

@@ -20,6 +20,8 @@ Result<> mount_v1(const Launch& launch, const PlannedMount& mount, int root_fd, 
   BERTH_ASSIGN(const UniqueFd context, os::fs_open("tmpfs"), "cgroup folder");
   BERTH_TRY(os::fs_set(context.get(), "mode", "755"), "cgroup folder");
   BERTH_TRY(os::fs_set(context.get(), "source", "tmpfs"), "cgroup folder");
+  const std::string& label = launch.spec->linux->mount_label;
+  if (!label.empty()) BERTH_TRY(os::fs_set(context.get(), "context", label.c_str()), "cgroup folder");
   BERTH_ASSIGN(const UniqueFd tmpfs, os::fs_mount(context.get(), 0), "cgroup folder");
   BERTH_TRY(os::attach_tree(tmpfs.get(), target_fd), "cgroup folder");
   for (const auto& entry : launch.cgroup_trees) {

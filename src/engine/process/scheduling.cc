@@ -1,10 +1,14 @@
 #include "engine/process/scheduling.h"
 
+#include <linux/mempolicy.h>
 #include <linux/sched.h>
 #include <sys/personality.h>
 
+#include <algorithm>
 #include <array>
 #include <utility>
+
+#include "base/strings.h"
 
 namespace berth::engine::process {
 
@@ -45,8 +49,81 @@ constexpr std::array<std::pair<std::string_view, unsigned long>, 2> kDomains{{
     {"LINUX", PER_LINUX},
     {"LINUX32", PER_LINUX32},
 }};
+constexpr int kWeightedInterleave = 6;  // MPOL_WEIGHTED_INTERLEAVE, Linux 6.9; Debian's headers are older
+constexpr std::array<std::pair<std::string_view, int>, 7> kMemoryModes{{
+    {"MPOL_DEFAULT", MPOL_DEFAULT},
+    {"MPOL_BIND", MPOL_BIND},
+    {"MPOL_INTERLEAVE", MPOL_INTERLEAVE},
+    {"MPOL_WEIGHTED_INTERLEAVE", kWeightedInterleave},
+    {"MPOL_PREFERRED", MPOL_PREFERRED},
+    {"MPOL_PREFERRED_MANY", MPOL_PREFERRED_MANY},
+    {"MPOL_LOCAL", MPOL_LOCAL},
+}};
+constexpr std::array<std::pair<std::string_view, int>, 3> kMemoryFlags{{
+    {"MPOL_F_NUMA_BALANCING", MPOL_F_NUMA_BALANCING},
+    {"MPOL_F_RELATIVE_NODES", MPOL_F_RELATIVE_NODES},
+    {"MPOL_F_STATIC_NODES", MPOL_F_STATIC_NODES},
+}};
+constexpr unsigned kMaxId = 65536;  // far above what kernels can be built for; bounds the set's size
+constexpr std::size_t kWordBits = 64;
+
+template <class V, std::size_t N>
+std::vector<std::string_view> names_of(const std::array<std::pair<std::string_view, V>, N>& table) {
+  std::vector<std::string_view> names;
+  for (const auto& entry : table) names.push_back(entry.first);
+  return names;
+}
+
+Result<unsigned> parse_id(std::string_view text) {
+  const auto id = parse_number<unsigned>(text);
+  if (!id || *id > kMaxId) return fail(Code::kInvalid, "\"" + std::string(text.substr(0, 32)) + "\" is no id");
+  return *id;
+}
 
 }  // namespace
+
+Result<std::vector<std::uint64_t>> parse_id_list(std::string_view text) {
+  std::vector<std::uint64_t> set;
+  for (const auto part : split(text, ',')) {
+    const auto range = trim(part);
+    if (range.empty()) continue;
+    const std::size_t dash = range.find('-');
+    BERTH_ASSIGN(const unsigned first, parse_id(range.substr(0, dash)), "list");
+    unsigned last = first;
+    if (dash != std::string_view::npos) {
+      BERTH_ASSIGN(last, parse_id(range.substr(dash + 1)), "list");
+    }
+    if (last < first) return fail(Code::kInvalid, "the range \"" + std::string(range) + "\" is backwards");
+    set.resize(std::max(set.size(), last / kWordBits + 1));
+    for (unsigned id = first; id <= last; ++id) set[id / kWordBits] |= 1ULL << (id % kWordBits);
+  }
+  if (set.empty() && !text.empty()) return fail(Code::kInvalid, "a list without members");
+  return set;
+}
+
+Result<MemoryPolicy> memory_policy(const spec::MemoryPolicy& policy) {
+  MemoryPolicy out;
+  BERTH_ASSIGN(const int mode, word(kMemoryModes, policy.mode), "mode");
+  BERTH_ASSIGN(out.nodes, parse_id_list(policy.nodes), "nodes");
+  const bool takes_none = mode == MPOL_DEFAULT || mode == MPOL_LOCAL;
+  if (takes_none && !out.nodes.empty()) return fail(Code::kInvalid, policy.mode + " takes no nodes");
+  if (!takes_none && mode != MPOL_PREFERRED && out.nodes.empty()) {
+    return fail(Code::kInvalid, policy.mode + " needs nodes");
+  }
+  out.mode = mode;
+  for (const auto& flag : policy.flags) {
+    BERTH_ASSIGN(const int bit, word(kMemoryFlags, flag), "flags");
+    out.mode |= bit;
+  }
+  return out;
+}
+
+std::vector<std::string_view> memory_policy_modes() {
+  return names_of(kMemoryModes);
+}
+std::vector<std::string_view> memory_policy_flags() {
+  return names_of(kMemoryFlags);
+}
 
 Result<os::SchedAttributes> scheduler_attributes(const spec::Scheduler& scheduler) {
   os::SchedAttributes out;

@@ -1,5 +1,8 @@
 #pragma once
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "os/process_attr.h"
@@ -12,5 +15,20 @@ namespace berth::engine::process {
 Result<os::SchedAttributes> scheduler_attributes(const spec::Scheduler& scheduler);
 Result<int> io_class_number(const std::string& name);
 Result<unsigned long> personality_number(const spec::Personality& personality);
+
+/// A list of ids ("0-3,7") as a bit set: id N is bit N % 64 of word N / 64; empty for an empty list. Spaces around and
+/// empty elements are taken, as runc does. Errors: kInvalid anything else, an id above 65536.
+Result<std::vector<std::uint64_t>> parse_id_list(std::string_view text);
+
+struct MemoryPolicy {
+  int mode = 0;  ///< MPOL_*, with MPOL_F_*
+  std::vector<std::uint64_t> nodes;
+};
+/// Errors: kInvalid also for nodes with a mode that takes none, or none with one that needs some.
+/// Source: config-linux.md "Memory policy", set_mempolicy(2).
+Result<MemoryPolicy> memory_policy(const spec::MemoryPolicy& policy);
+/// The words that memory_policy() takes, for `features`.
+[[nodiscard]] std::vector<std::string_view> memory_policy_modes();
+[[nodiscard]] std::vector<std::string_view> memory_policy_flags();
 
 }  // namespace berth::engine::process
