@@ -4,10 +4,13 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <csignal>
+#include <thread>
 
 #include "base/strings.h"
 #include "engine/process/test_container.h"
+#include "os/socket.h"
 #include "os/spawn.h"
 #include "output.h"
 #include "spec/json_text.h"
@@ -112,14 +115,37 @@ TEST_F(CliTest, TheWholeLife) {
   EXPECT_EQ(oci({"exec", bundle_.name(), "true"}).exit_code, 255);
   EXPECT_EQ(oci({"resume", bundle_.name()}).exit_code, 0);
   EXPECT_EQ(oci({"update", "--memory", "33554432", bundle_.name()}).exit_code, 0);
-  EXPECT_EQ(os::read_file("/sys/fs/cgroup/memory/" + bundle_.name() + "/memory.limit_in_bytes", 100).value_or(""),
-            "33554432\n");
+  const bool v2 = os::exists("/sys/fs/cgroup/cgroup.controllers");
+  const std::string limit = v2 ? "/sys/fs/cgroup/" + bundle_.name() + "/memory.max"
+                               : "/sys/fs/cgroup/memory/" + bundle_.name() + "/memory.limit_in_bytes";
+  EXPECT_EQ(os::read_file(limit, 100).value_or(""), "33554432\n");
   while (!os::exists(bundle_.path() + "/rootfs/tmp/started")) ::usleep(1000);
   EXPECT_EQ(oci({"kill", bundle_.name()}).exit_code, 0);
   wait_for("stopped");
   EXPECT_THAT(oci({"kill", bundle_.name(), "KILL"}).err, HasSubstr("container not running"));
   EXPECT_EQ(oci({"delete", bundle_.name()}).exit_code, 0);
   EXPECT_THAT(oci({"state", bundle_.name()}).err, HasSubstr("container does not exist"));
+}
+
+TEST_F(CliTest, ExecGivesTheIdentityThatWasAskedFor) {
+  // CVE-2026-30892 (crun): --user 1 was taken for 0. CVE-2022-29162 (runc): --cap filled the inheritable set.
+  auto spec = default_spec(bundle_, {"/bin/sleep", "1000"});
+  spec.process->capabilities->inheritable = {"CAP_CHOWN"};
+  write_config(spec);
+  ASSERT_EQ(detached("run --detach " + bundle_.name()), 0);
+  const auto exec_as = [this](const std::string& user) {
+    return oci({"exec", "--user", user, "--cap", "CAP_CHOWN", "--cap", "CAP_NET_ADMIN", bundle_.name(), "sh", "-c",
+                "id -u; id -g; grep -E 'CapInh|CapAmb' /proc/self/status"});
+  };
+  const std::string caps = "CapInh:\t0000000000000001\nCapAmb:\t0000000000000001\n";
+  EXPECT_EQ(exec_as("1").out, "1\n0\n" + caps);
+  EXPECT_EQ(exec_as("1:2").out, "1\n2\n" + caps);
+  for (const char* const wrong :
+       {"", ":1", "1:", "-1", "+1", " 1", "1x", "0x1", "4294967295", "1:4294967295", "4294967296", "1:2:3", "web"}) {
+    const auto refused = exec_as(wrong);
+    EXPECT_EQ(refused.out, "") << wrong;
+    EXPECT_EQ(refused.exit_code, 255) << wrong;
+  }
 }
 
 TEST_F(CliTest, ExecRunsWithItsFlags) {
@@ -129,7 +155,7 @@ TEST_F(CliTest, ExecRunsWithItsFlags) {
       oci({"exec", "--user", "1000:1001", "--cwd", "/tmp", "--env", "A=b", "--additional-gids", "7", "--cap",
            "CAP_NET_ADMIN", bundle_.name(), "sh", "-c", "id; pwd; echo $A; grep CapAmb /proc/self/status; exit 12"});
   EXPECT_EQ(output.exit_code, 12);
-  EXPECT_THAT(output.out, HasSubstr("uid=1000(web) gid=1001 groups=7\n/tmp\nb\nCapAmb:\t0000000000001000\n"));
+  EXPECT_THAT(output.out, HasSubstr("uid=1000(web) gid=1001 groups=7\n/tmp\nb\nCapAmb:\t0000000000000000\n"));
   EXPECT_EQ(oci({"exec", bundle_.name(), "-c"}).exit_code, 255) << "words after the id are the command's";
   const auto missing = oci({"exec", bundle_.name(), "nosuch"});
   EXPECT_EQ(missing.exit_code, 255);
@@ -230,6 +256,74 @@ TEST_F(CliTest, TheSpecThatItWritesRuns) {
   const auto features = spec::parse_json(oci({"features"}).out);
   ASSERT_TRUE(features.has_value());
   EXPECT_EQ(features->string_or("ociVersionMax"), "1.3.0");
+}
+
+TEST_F(CliTest, EventsAreStatisticsAndOomKills) {
+  // A child of its shell takes more than the limit once it is told to.
+  auto spec = default_spec(bundle_, {"/bin/sh", "-c", "trap '(tail /dev/zero)' USR1; while :; do sleep 0.01; done"});
+  spec.linux->resources.emplace();
+  spec.linux->resources->memory.emplace();
+  spec.linux->resources->memory->limit = 16 << 20;
+  spec.linux->resources->memory->swap = 16 << 20;
+  write_config(spec);
+  ASSERT_EQ(detached("run --detach " + bundle_.name()), 0);
+  const auto once = oci({"events", "--stats", bundle_.name()});
+  ASSERT_EQ(once.exit_code, 0) << once.err;
+  const auto stats = spec::parse_json(once.out);
+  ASSERT_TRUE(stats.has_value()) << once.out;
+  EXPECT_EQ(stats->string_or("type", ""), "stats");
+  EXPECT_EQ(stats->string_or("id", ""), bundle_.name());
+  const auto* const data = stats->get("data");
+  EXPECT_GT(data->get("cpu")->get("usage")->get("total")->as_int().value_or(0), 0);
+  EXPECT_EQ(data->get("memory")->get("usage")->get("limit")->as_int().value_or(0), 16 << 20);
+  EXPECT_GE(data->get("pids")->get("current")->as_int().value_or(0), 1);
+  const std::string log = bundle_.path() + "/events";
+  std::thread watcher([this, &log] { EXPECT_EQ(detached("events --interval 100ms " + bundle_.name(), log), 0); });
+  const auto seen = [&log](const std::string& word) {
+    for (int i = 0; i < 10'000; ++i) {
+      if (os::read_file(log, 1 << 20).value_or("").find(word) != std::string::npos) return true;
+      ::usleep(1000);
+    }
+    return false;
+  };
+  EXPECT_TRUE(seen(R"("type":"stats")"));
+  EXPECT_EQ(oci({"kill", bundle_.name(), "USR1"}).exit_code, 0);
+  EXPECT_TRUE(seen(R"({"type":"oom","id":")" + bundle_.name() + "\"}"));
+  EXPECT_EQ(oci({"kill", bundle_.name(), "KILL"}).exit_code, 0);
+  watcher.join();  // it ends with the container
+  EXPECT_THAT(oci({"events", "--stats", bundle_.name()}).err, HasSubstr("is not running"));
+  EXPECT_THAT(oci({"events", "--interval", "never", bundle_.name()}).err, HasSubstr("is no duration"));
+}
+
+TEST_F(CliTest, ReadinessIsHandedOnToTheServiceManager) {
+  write_script("[ -S \"$NOTIFY_SOCKET\" ] || exit 9; sleep 1000");
+  const std::string manager_path = bundle_.path() + "/manager";
+  const auto manager = os::unix_datagram_bind(manager_path, 0600);
+  ASSERT_TRUE(manager.has_value());
+  const auto with_manager = [&](const std::string& words) {
+    const std::string line = "cd " + bundle_.path() + " && NOTIFY_SOCKET=" + manager_path + " " + program() +
+                             " --root " + root() + " " + words + " > /dev/null 2>&1 < /dev/null";
+    return WEXITSTATUS(std::system(line.c_str()));  // NOLINT: a test's own words
+  };
+  ASSERT_EQ(with_manager("create " + bundle_.name()), 0);
+  std::atomic<bool> started = false;
+  std::thread start([&] {
+    EXPECT_EQ(with_manager("start " + bundle_.name()), 0);
+    started = true;
+  });
+  wait_for("running");
+  EXPECT_FALSE(started);
+  const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
+  const std::string pid = std::to_string(state->get("pid")->as_int().value_or(0));
+  // As the program inside says it, by the path that it sees.
+  const std::string inside = "/proc/" + pid + "/root/run/notify/notify.sock";
+  ASSERT_TRUE(os::unix_datagram_send(inside, "STATUS=nearly\n").has_value());
+  ASSERT_TRUE(os::unix_datagram_send(inside, "READY=1\nSTATUS=there\n").has_value());
+  start.join();
+  char buffer[256];
+  const auto told = os::receive_some(manager->get(), buffer);
+  ASSERT_TRUE(told && *told);
+  EXPECT_EQ(std::string_view(buffer, **told), "READY=1\nMAINPID=" + pid + "\n");
 }
 
 #ifndef __SANITIZE_ADDRESS__  // needs the static program: in the container's root there is no libasan.so

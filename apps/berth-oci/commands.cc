@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "output.h"
+#include "rootless.h"
 
 namespace berth::oci {
 
@@ -61,6 +62,7 @@ constexpr std::array<FlagSpec, 2> kDelete{{{"force", 'f', false}, {"help", 'h', 
 constexpr std::array<FlagSpec, 3> kList{{{"format", 'f', true}, {"quiet", 'q', false}, {"help", 'h', false}}};
 constexpr std::array<FlagSpec, 2> kPs{{{"format", 'f', true}, {"help", 'h', false}}};
 constexpr std::array<FlagSpec, 3> kSpec{{{"bundle", 'b', true}, {"rootless", 0, false}, {"help", 'h', false}}};
+constexpr std::array<FlagSpec, 3> kEvents{{{"stats", 0, false}, {"interval", 0, true}, {"help", 'h', false}}};
 constexpr std::array<FlagSpec, 1> kPlain{{{"help", 'h', false}}};
 constexpr std::array<FlagSpec, 17> kUpdate{{{"resources", 'r', true},
                                             {"blkio-weight", 0, true},
@@ -83,7 +85,7 @@ constexpr std::array<FlagSpec, 17> kUpdate{{{"resources", 'r', true},
 constexpr std::size_t kMany = 1U << 20;
 constexpr std::string_view kId = "<container-id>";
 
-constexpr std::array<Command, 14> kCommands{{
+constexpr std::array<Command, 15> kCommands{{
     {"create", kId, "make a container; its program waits for start", kCreate, 1, 1, true, run_create},
     {"start", kId, "let the program of a created container run", kPlain, 1, 1, false, run_start},
     {"run", kId, "create, start, wait, delete", kRun, 1, 1, true, run_run},
@@ -97,16 +99,10 @@ constexpr std::array<Command, 14> kCommands{{
     {"pause", kId, "stop all processes of a container", kPlain, 1, 1, false, run_pause},
     {"resume", kId, "let a paused container go on", kPlain, 1, 1, false, run_resume},
     {"update", kId, "change the limits of a container", kUpdate, 1, 1, false, run_update},
+    {"events", kId, "print statistics and out-of-memory kills as JSON lines", kEvents, 1, 1, false, run_events},
     {"spec", "", "write a config.json to start from", kSpec, 0, 0, false, run_spec},
     {"features", "", "print what this runtime can do as JSON", kPlain, 0, 0, false, run_features},
 }};
-
-std::string default_root() {
-  const char* const runtime_dir = ::getenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): one thread
-  if (::geteuid() != 0 && runtime_dir != nullptr && *runtime_dir != '\0')
-    return std::string(runtime_dir) + "/berth-oci";
-  return "/run/berth-oci";
-}
 
 /// runc's words where its callers look for them.
 int report(Reporter& reporter, const Command* command, const Error& error) {
@@ -191,8 +187,11 @@ int run_program(int argc, char** argv, char** envp) {
     if (auto safe = engine::process::protect_own_executable(argv, envp); !safe)
       return report(reporter, command, safe.error());
   }
+  const auto rootless = rootless_of(*global);
+  if (!rootless) return report(reporter, command, rootless.error());
   const auto engine = engine::process::make_process_engine();
-  Context context{StateStore(global->value_or("root", default_root())), *engine, std::move(*args)};
+  Context context{StateStore(global->has("root") ? global->value_or("root", "") : default_root()), *engine,
+                  std::move(*args), *rootless};
   const auto code = command->run(context);
   if (!code) return report(reporter, command, code.error());
   reporter.flush();

@@ -14,6 +14,7 @@ struct Context {
   StateStore store;
   engine::process::ProcessEngine& engine;
   Args args;
+  bool rootless = false;  ///< see rootless_of()
 };
 
 struct Command {
@@ -56,5 +57,6 @@ Result<int> run_features(Context& context);
 Result<int> run_pause(Context& context);
 Result<int> run_resume(Context& context);
 Result<int> run_update(Context& context);
+Result<int> run_events(Context& context);
 
 }  // namespace berth::oci

@@ -9,12 +9,14 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "notify_socket.h"
 #include "os/channel.h"
 #include "os/clone.h"
 #include "os/file.h"
 #include "os/pidfd.h"
 #include "os/socket.h"
 #include "relay.h"
+#include "rootless.h"
 
 namespace berth::oci {
 
@@ -73,9 +75,14 @@ class Creation {
 
  private:
   Result<Made> make(const std::string& id, Bundle bundle);
+  void leave_out_cgroups(spec::Spec& spec) {
+    without_cgroups_ = engine::process::make_process_engine({.cgroup_root = {}});
+    drop_device_rules(spec);
+  }
 
   Context& context_;
   bool waits_for_other_;
+  std::unique_ptr<engine::process::ProcessEngine> without_cgroups_;  ///< in place of the context's, where set
 };
 
 Result<Made> Creation::make(const std::string& id, Bundle bundle) {
@@ -89,6 +96,10 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   // Where its cgroup will be, before it is there: after a crash in between `delete --force` finds it.
   const std::string cgroups_path = bundle.spec.linux ? bundle.spec.linux->cgroups_path : std::string();
   BERTH_ASSIGN(made.record.cgroup, context_.engine.cgroup_for(cgroups_path, id), "cgroup");
+  if (context_.rootless && !may_make_cgroup(made.record.cgroup)) {
+    leave_out_cgroups(bundle.spec);
+    made.record.cgroup.clear();
+  }
   BERTH_TRY(context_.store.save(made.record), "state");
   engine::CreateRequest request;
   request.id = id;
@@ -98,16 +109,26 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   BERTH_ASSIGN(const PassedFds passed, passed_fds(args), "--preserve-fds");
   request.extra_fds = passed.fds;
   if (request.spec.process) add_listen_env(passed, *request.spec.process);
+  bool notifies = false;
+  if (const auto notify = NotifySocket::from_environment(context_.store.folder(id))) {
+    BERTH_TRY(notify->prepare(request.spec), "create");
+    notifies = true;
+  }
+  // The record is complete before the program can run, whatever becomes of this process.
+  request.on_process = [this, &made](const engine::Process& process) {
+    made.record.pid = process.pid;
+    made.record.start_time = os::process_start_time(process.pid).value_or(0);
+    return context_.store.save(made.record);
+  };
+  request.start_at_once = !waits_for_other_ && !notifies && !args.has("pid-file") && !args.has("console-socket");
   request.no_pivot = args.on("no-pivot");
   request.no_new_keyring = args.on("no-new-keyring");
   if (waits_for_other_) request.start_socket = context_.store.start_socket(id);
-  auto container = context_.engine.create_process(std::move(request));
+  auto& engine = without_cgroups_ != nullptr ? *without_cgroups_ : context_.engine;
+  auto container = engine.create_process(std::move(request));
   if (!container) return fail(std::move(container).error());
   made.container = std::move(*container);
-  made.record.pid = made.container->init().pid;
-  made.record.start_time = made.container->start_time();
-  auto done = context_.store.save(made.record);
-  if (done) done = write_pid_file(args, made.record.pid);
+  auto done = write_pid_file(args, made.record.pid);
   if (done && args.has("console-socket")) {
     const UniqueFd console = made.container->take_console();
     done = send_console(args.value_or("console-socket", ""), console.get());
@@ -186,15 +207,20 @@ Result<int> run_run(Context& context) {
   Relay relay;
   if (!detached) BERTH_TRY(relay.catch_signals(), "run");
   BERTH_ASSIGN(const Made made, Creation(context, false).run(detached), "run");
-  auto started = made.container->start();
+  auto notify = NotifySocket::from_environment(context.store.folder(made.record.id));
+  auto started = notify ? notify->bind() : Result<>();
+  if (started) started = made.container->start();
   if (!started) {
     ignore(made.container->kill(SIGKILL, false), "it ends by itself");
     ignore(os::reap_pidfd(made.container->init().pidfd.get()), "it ends by itself");
     ignore(clean_up(context, made), "the first failure is the one to tell");
     return fail(std::move(started).error());
   }
-  if (detached) return 0;
-  auto code = relay.run(made.container->init(), made.container->take_console());
+  if (detached) {
+    if (notify) notify->wait_and_warn(made.container->init());
+    return 0;
+  }
+  auto code = relay.run(made.container->init(), made.container->take_console(), notify ? &*notify : nullptr);
   if (!context.args.on("keep")) BERTH_TRY(clean_up(context, made), "delete");
   return code;
 }

@@ -30,11 +30,9 @@ void add_capability(const std::string& name, spec::Process& process) {
   caps.bounding.push_back(name);
   caps.effective.push_back(name);
   caps.permitted.push_back(name);
-  if (process.user.uid != 0) {
-    // A user other than root keeps a capability over exec only when it is ambient.
-    caps.inheritable.push_back(name);
-    caps.ambient.push_back(name);
-  }
+  // Never inheritable by itself (CVE-2022-29162): so it becomes ambient, which a user other than root needs to keep it
+  // over exec, only where the configuration has it inheritable. As runc does.
+  caps.ambient.push_back(name);
 }
 
 /// The container's own process with what the flags change.

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "commands.h"
+#include "engine/process/scheduling.h"
 #include "os/caps.h"
 #include "os/seccomp.h"
 #include "output.h"
@@ -39,8 +40,12 @@ void write_linux(spec::JsonWriter& json) {
   write_seccomp(json);
   json.key("apparmor").begin_object().key("enabled").boolean(true).end_object();
   json.key("selinux").begin_object().key("enabled").boolean(true).end_object();
-  json.key("intelRdt").begin_object().key("enabled").boolean(false).end_object();
-  json.key("memoryPolicy").begin_object().end_object();
+  json.key("intelRdt").begin_object().key("enabled").boolean(true).key("schemata").boolean(true);
+  json.key("monitoring").boolean(true).end_object();
+  json.key("memoryPolicy").begin_object();
+  write_list(json, "modes", engine::process::memory_policy_modes());
+  write_list(json, "flags", engine::process::memory_policy_flags());
+  json.end_object();
   json.key("mountExtensions")
       .begin_object()
       .key("idmap")
@@ -49,7 +54,7 @@ void write_linux(spec::JsonWriter& json) {
       .boolean(true)
       .end_object()
       .end_object();
-  json.key("netDevices").begin_object().key("enabled").boolean(false).end_object();
+  json.key("netDevices").begin_object().key("enabled").boolean(true).end_object();
   json.end_object();
 }
 

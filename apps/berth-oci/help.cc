@@ -17,7 +17,9 @@ constexpr FlagHelp kFlagHelp[] = {
     {"log-format", "text or json"},
     {"debug", "say more"},
     {"systemd-cgroup", "not built: refused"},
-    {"rootless", "accepted; it is found out by trying. With spec: a configuration for a user without privileges"},
+    {"rootless",
+     "true, false or auto: whether no cgroup is made where there is no right to. With spec: a configuration for a user "
+     "without privileges"},
     {"criu", "accepted and unused: checkpoint and restore are not built"},
     {"version", "print the version"},
     {"help", "print this"},
@@ -61,6 +63,8 @@ constexpr FlagHelp kFlagHelp[] = {
     {"memory-reservation", "soft limit in bytes"},
     {"memory-swap", "memory and swap together in bytes; -1 for no limit"},
     {"pids-limit", "number of tasks; -1 for no limit"},
+    {"stats", "print the statistics once and end"},
+    {"interval", "between two statistics, such as 500ms or 5s (the default)"},
     {"kernel-memory", "accepted and unused: kernels have no such limit any more"},
 };
 

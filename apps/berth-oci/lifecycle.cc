@@ -5,6 +5,7 @@
 
 #include "base/strings.h"
 #include "commands.h"
+#include "notify_socket.h"
 #include "os/pidfd.h"
 
 namespace berth::oci {
@@ -38,11 +39,15 @@ Result<Found> find(Context& context, bool with_spec) {
 
 Result<int> run_start(Context& context) {
   const std::string id = context.args.rest()[0];
-  BERTH_ASSIGN(const UniqueFd lock, context.store.lock(id), "start");
+  BERTH_ASSIGN(UniqueFd lock, context.store.lock(id), "start");
   auto found = find(context, true);
   if (!found) return fail(std::move(found).error());
+  auto notify = NotifySocket::from_environment(context.store.folder(id));
+  if (notify) BERTH_TRY(notify->bind(), "start");
   auto started = found->container->start();
   if (!started) return fail(std::move(started).error());
+  lock.reset();  // while the program gets ready it can be killed and deleted
+  if (notify) notify->wait_and_warn(found->container->init());
   return 0;
 }
 

@@ -31,7 +31,9 @@ Result<> Reporter::open(const std::string& path, const std::string& format, bool
   }
   if (json_) collected_fd_ = ::memfd_create("log", MFD_CLOEXEC);
   set_log_fd(json_ && collected_fd_ >= 0 ? collected_fd_ : log_fd_);
-  set_log_level(debug ? LogLevel::kDebug : LogLevel::kWarn);
+  // Without a log of our own there is standard error alone, and that is the container's: what was tolerated (a limit
+  // that could not be raised) must not turn up in its output.
+  set_log_level(debug ? LogLevel::kDebug : to_file_ ? LogLevel::kWarn : LogLevel::kError);
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <csignal>
 
+#include "base/log.h"
 #include "os/clone.h"
 #include "os/file.h"
 #include "os/pidfd.h"
@@ -84,16 +85,17 @@ void Relay::drain_console() {
   }
 }
 
-Result<int> Relay::run(const engine::Process& process, UniqueFd console) {
+Result<int> Relay::run(const engine::Process& process, UniqueFd console, NotifySocket* notify) {
   console_ = std::move(console);
   if (console_.valid()) {
     set_raw();
     copy_window_size();
   }
-  std::array<pollfd, 4> entries{{{process.pidfd.get(), POLLIN, 0},
+  std::array<pollfd, 5> entries{{{process.pidfd.get(), POLLIN, 0},
                                  {signals_.get(), POLLIN, 0},
                                  {console_.get(), POLLIN, 0},
-                                 {console_.valid() ? 0 : -1, POLLIN, 0}}};
+                                 {console_.valid() ? 0 : -1, POLLIN, 0},
+                                 {notify != nullptr ? notify->fd() : -1, POLLIN, 0}}};
   while (true) {
     if (::poll(entries.data(), entries.size(), -1) < 0) {
       if (errno == EINTR) continue;
@@ -102,6 +104,11 @@ Result<int> Relay::run(const engine::Process& process, UniqueFd console) {
     if (entries[1].revents != 0) BERTH_TRY(hand_on_signals(process), "signals");
     if (entries[2].revents != 0 && !copy(console_.get(), 1)) entries[2].fd = -1;
     if (entries[3].revents != 0 && !copy(0, console_.get())) entries[3].fd = -1;
+    if (entries[4].revents != 0) {
+      const auto told = notify->hand_on(process.pid);
+      if (!told) log_warn("readiness is not told", {{"err", told.error().text()}});
+      if (!told || *told) entries[4].fd = -1;
+    }
     if (entries[0].revents != 0) break;
   }
   if (console_.valid()) drain_console();

@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "engine/engine.h"
+#include "notify_socket.h"
 
 namespace berth::oci {
 
@@ -23,8 +24,9 @@ class Relay final {
   /// From here on signals wait until run() hands them on. Before the process is made, so that none is lost.
   Result<> catch_signals();
   /// Until `process` has ended: signals go to it; with a `console`, stdin and stdout are connected to it, the caller's
-  /// terminal is raw, and window sizes follow. Reaps it. Its exit code, or 128 + signal.
-  Result<int> run(const engine::Process& process, UniqueFd console);
+  /// terminal is raw, and window sizes follow. Reaps it. Its exit code, or 128 + signal. `notify` (borrowed, may be
+  /// null): readiness is handed on meanwhile.
+  Result<int> run(const engine::Process& process, UniqueFd console, NotifySocket* notify = nullptr);
 
  private:
   Result<> hand_on_signals(const engine::Process& process);
