@@ -1,4 +1,5 @@
 #include <malloc.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <climits>
@@ -38,9 +39,14 @@ Result<> start(const CommandLine& line, const std::string& folder) {
   return berth::os::write_all(STDOUT_FILENO, address);
 }
 
-Result<> run(const CommandLine& line) {
+Result<> run(const CommandLine& line, char** argv) {
   BERTH_ASSIGN(const std::string folder, working_folder(), "working folder");
   if (line.action == Action::kStart) return start(line, folder);
+  if (line.action == Action::kServe) {
+    // Containers can reach the file that their supervisor runs from; it must not be one that they can write.
+    BERTH_TRY(berth::engine::process::protect_own_executable(argv, environ), "protect the shim");
+    ::prctl(PR_SET_NAME, "berth-shim");  // the name of a program that was executed by descriptor is a number
+  }
   berth::engine::process::Options engine_options;
   // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
   if (const char* cache = std::getenv("BERTH_FILTER_CACHE"); cache != nullptr) engine_options.filter_cache = cache;
@@ -75,7 +81,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (line->debug) berth::set_log_level(berth::LogLevel::kDebug);
-  if (auto done = run(*line); !done) {
+  if (auto done = run(*line, argv); !done) {
     ::dprintf(STDERR_FILENO, "containerd-shim-berth-v2: %s\n", done.error().text().c_str());
     return 1;
   }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -57,6 +58,20 @@ TEST_F(RunTest, FromCreateToDelete) {
   // Shutdown without `now` ends a shim that has nothing left.
   ASSERT_TRUE(call<Empty>("Shutdown", task::ShutdownRequest()));
   client_->close();
+}
+
+// CVE-2019-5736: a container's program can be, or be run by, the file that its supervisor runs from.
+TEST_F(RunTest, TheProgramOfTheShimCannotBeWritten) {
+  ASSERT_NO_FATAL_FAILURE(start_shim(default_sandbox()));
+  const auto created = create("c1", make_spec("c1", "true"));
+  ASSERT_TRUE(created) << created.error().text();
+  for (const auto pid : {static_cast<pid_t>(created->pid()), shim_.pid}) {
+    // Opening it for writing fails with ETXTBSY anyway while it runs; that it lies on a read-only mount outlives that.
+    struct statvfs where{};
+    ASSERT_EQ(::statvfs(("/proc/" + std::to_string(pid) + "/exe").c_str(), &where), 0);
+    EXPECT_NE(where.f_flag & ST_RDONLY, 0U);
+  }
+  EXPECT_EQ(slurp("/proc/" + std::to_string(shim_.pid) + "/comm"), "berth-shim\n");
 }
 
 TEST_F(RunTest, TheContainerSeesThePodAndNothingOfTheShim) {
