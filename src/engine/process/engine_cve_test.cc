@@ -190,7 +190,7 @@ TEST_F(CveTest, Cve2024_21626) {
   // caller itself leaks one, without CLOEXEC: it must be closed before any path of the container's is taken.
   const auto folder = os::open_file(outside(), O_RDONLY | O_DIRECTORY);
   ASSERT_TRUE(folder.has_value());
-  const UniqueFd leaked(::dup(folder->get()));
+  const UniqueFd leaked(::dup(folder->get()));  // NOLINT(android-cloexec-dup)
   auto running = create(script_spec("sleep 1000"));
   ASSERT_NE(running, nullptr);
   ASSERT_TRUE(running->start().has_value());

@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 
+#include <chrono>
+#include <csignal>
+
 #include "engine/process/test_container.h"
 #include "os/mount.h"
 
@@ -45,6 +48,88 @@ TEST_F(EngineTest, WaitsForTheStart) {
   EXPECT_EQ(os::reap_pidfd(container->init().pidfd.get()).value_or(-1), 3);
   EXPECT_TRUE(container->remove().has_value());
   EXPECT_TRUE(container->remove().has_value()) << "idempotent";
+}
+
+/// A request that need not wait for its start. `mark`: what the program makes when it runs.
+CreateRequest request_at_once(const testing::Bundle& bundle, spec::Spec spec, const std::string& mark, pid_t& told) {
+  CreateRequest request;
+  request.id = bundle.name();
+  request.bundle = bundle.path();
+  request.spec = std::move(spec);
+  request.die_with_parent = true;
+  request.start_at_once = true;
+  request.on_process = [&told, mark](const Process& process) -> Result<> {
+    EXPECT_FALSE(os::exists(mark)) << "the program must not run before its process is written down";
+    told = process.pid;
+    return {};
+  };
+  return request;
+}
+
+TEST_F(EngineTest, NeedNotWaitForTheStart) {
+  const std::string mark = bundle_.path() + "/rootfs/tmp/mark";
+  pid_t told = 0;
+  auto made = engine_->create_process(request_at_once(bundle_, script_spec("touch /tmp/mark; exit 3"), mark, told));
+  ASSERT_TRUE(made.has_value()) << made.error().text();
+  auto& container = **made;
+  EXPECT_EQ(told, container.init().pid);
+  EXPECT_FALSE(container.waiting());
+  // Also after its end, start() tells of the exec alone.
+  ASSERT_TRUE(os::wait_readable(container.init().pidfd.get(), std::chrono::seconds(10)).value_or(false));
+  EXPECT_TRUE(os::exists(mark));
+  const auto started = container.start();
+  EXPECT_TRUE(started.has_value()) << started.error().text();
+  EXPECT_EQ(container.start().error().code(), Code::kPrecondition);
+  EXPECT_EQ(os::reap_pidfd(container.init().pidfd.get()).value_or(-1), 3);
+  EXPECT_TRUE(container.remove().has_value());
+}
+
+TEST_F(EngineTest, AtOnceTheExecsFailureIsStillTheStarts) {
+  ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/rootfs/bin/garbage", "no program\n", 0755).has_value());
+  pid_t told = 0;
+  auto made = engine_->create_process(
+      request_at_once(bundle_, testing::default_spec(bundle_, {"/bin/garbage"}), "/does/not/exist", told));
+  ASSERT_TRUE(made.has_value()) << made.error().text();
+  const auto started = (*made)->start();
+  ASSERT_FALSE(started.has_value());
+  EXPECT_THAT(started.error().text(), HasSubstr("exec /bin/garbage: Exec format error"));
+  finish(**made);
+  const auto refused = engine_->create_process(
+      request_at_once(bundle_, testing::default_spec(bundle_, {"nosuchthing"}), "/does/not/exist", told));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().text(), HasSubstr("executable file not found in $PATH"));
+}
+
+TEST_F(EngineTest, HooksKeepTheStartWaiting) {
+  const std::string mark = bundle_.path() + "/rootfs/tmp/mark";
+  pid_t told = 0;
+  auto spec = script_spec("touch /tmp/mark");
+  spec.hooks.emplace();
+  // It reads its state to the end: a hook that does not would raise SIGPIPE, which programs that use the engine ignore.
+  spec.hooks->create_runtime.push_back(
+      {.path = "/bin/sh", .args = {"sh", "-c", "cat >/dev/null"}, .env = {}, .timeout = {}, .extra = {}});
+  auto made = engine_->create_process(request_at_once(bundle_, std::move(spec), mark, told));
+  ASSERT_TRUE(made.has_value()) << made.error().text();
+  EXPECT_TRUE((*made)->waiting());
+  EXPECT_FALSE(os::exists(mark));
+  ASSERT_TRUE((*made)->start().has_value());
+  EXPECT_EQ(os::reap_pidfd((*made)->init().pidfd.get()).value_or(-1), 0);
+  EXPECT_TRUE(os::exists(mark));
+  EXPECT_TRUE((*made)->remove().has_value());
+}
+
+TEST_F(EngineTest, WhatCannotBeWrittenDownIsUndone) {
+  pid_t told = 0;
+  auto request = request_at_once(bundle_, script_spec("touch /tmp/mark"), "/does/not/exist", told);
+  request.on_process = [&told](const Process& process) -> Result<> {
+    told = process.pid;
+    return fail(Code::kExhausted, "the disk is full");
+  };
+  const auto made = engine_->create_process(std::move(request));
+  ASSERT_FALSE(made.has_value());
+  EXPECT_THAT(made.error().text(), HasSubstr("the disk is full"));
+  EXPECT_EQ(::kill(told, 0), -1) << "init is still there";
+  EXPECT_FALSE(os::exists(bundle_.path() + "/rootfs/tmp/mark"));
 }
 
 TEST_F(EngineTest, AFailedStartNamesTheCause) {

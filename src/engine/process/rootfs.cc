@@ -175,8 +175,11 @@ Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
     }
   }
   BERTH_TRY(os::attach_tree(tree.get(), target.get()), "attach");
-  if (mount.type == "devpts") devpts_ = std::move(tree);
-  if (mount.type == "proc" || mount.type == "sysfs") kernel_mounts_.push_back({mount.target, std::move(tree)});
+  if (mount.type == "devpts") {
+    devpts_ = std::move(tree);
+  } else if (mount.type == "proc" || mount.type == "sysfs") {
+    kernel_mounts_.push_back({mount.target, std::move(tree)});
+  }
   return {};
 }
 
