@@ -29,7 +29,8 @@ Result<milliseconds> interval_of(const std::string& text) {
   if (!read || factor == 0.0) return fail(Code::kInvalid, "--interval \"" + text + "\" is no duration, such as 5s");
   const double value = number * factor;
   constexpr double kLongest = 24 * 3600e3;
-  if (value < 1.0 || value > kLongest) return fail(Code::kInvalid, "duration interval must be greater than 0");
+  if (value < 1.0) return fail(Code::kInvalid, "duration interval must be greater than 0");
+  if (value > kLongest) return fail(Code::kInvalid, "--interval must be at most 24h");
   return milliseconds(std::llround(value));
 }
 

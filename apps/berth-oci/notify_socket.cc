@@ -50,8 +50,8 @@ Result<bool> NotifySocket::hand_on(pid_t pid) {
   BERTH_ASSIGN(const auto size, os::receive_some(socket_.get(), buffer), "NOTIFY_SOCKET");
   if (!size) return false;
   for (const auto line : split(std::string_view(buffer.data(), *size), '\n')) {
-    if (!line.starts_with("READY=")) continue;
-    const std::string message = std::string(line) + "\nMAINPID=" + std::to_string(pid) + "\n";
+    if (line != "READY=1") continue;  // nothing else of the container's reaches the manager
+    const std::string message = "READY=1\nMAINPID=" + std::to_string(pid) + "\n";
     BERTH_TRY(os::unix_datagram_send(manager_, message), "NOTIFY_SOCKET " + manager_);
     return true;
   }

@@ -175,12 +175,11 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
     return other.state == SandboxState::kStopped || other.state == SandboxState::kRemoving;
   };
   // Of two pods that end at once, each would otherwise leave the shared part to the other.
-  std::set<std::string, std::less<>> released;
-  for (const auto& other : all) {
-    if (!gone(*other) && cgroups_released_.contains(other->id)) released.insert(other->id);
-  }
-  released.insert(record.id);
-  cgroups_released_ = std::move(released);
+  cgroups_released_.insert(record.id);
+  std::erase_if(cgroups_released_, [&](const std::string& id) {
+    const auto other = registry_->sandbox(id);
+    return !other || gone(*other);
+  });
   // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.
   for (std::string path = record.cgroup_parent; path.size() >= record.cgroup_top.size() && path.size() > 1;
        path.resize(path.rfind('/'))) {

@@ -1,7 +1,6 @@
 #include "os/channel.h"
 
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <sys/uio.h>
 
 #include <algorithm>
@@ -116,17 +115,6 @@ Result<ChannelMessage> receive_message(int socket_fd) {
 
 Result<> send_fd(int socket_fd, int fd, const std::string& text) {
   return send_parts(socket_fd, {iovec{const_cast<char*>(text.data()), text.size()}, iovec{nullptr, 0}}, fd);
-}
-
-Result<> limit_send_time(int socket_fd, std::chrono::milliseconds timeout) {
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
-  timeval limit{};
-  limit.tv_sec = seconds.count();
-  limit.tv_usec = std::chrono::duration_cast<std::chrono::microseconds>(timeout - seconds).count();
-  if (::setsockopt(socket_fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) != 0) {
-    return fail_errno(errno, "setsockopt SO_SNDTIMEO");
-  }
-  return {};
 }
 
 }  // namespace berth::os

@@ -1,5 +1,4 @@
 #pragma once
-#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -29,8 +28,5 @@ Result<ChannelMessage> receive_message(int socket_fd);
 
 /// Sends `fd` and `text` as one plain message: the form in which runtimes hand a terminal to --console-socket.
 Result<> send_fd(int socket_fd, int fd, const std::string& text);
-
-/// SO_SNDTIMEO: a send to a peer that does not read fails after `timeout` instead of blocking.
-Result<> limit_send_time(int socket_fd, std::chrono::milliseconds timeout);
 
 }  // namespace berth::os

@@ -65,7 +65,7 @@ void SeccompHandover::offer_and_wait(int listener) const {
   }
 }
 
-void SeccompHandover::forget() const {
+void SeccompHandover::forget() {
   [[maybe_unused]] const int left = fd_.release();
   shared_ = nullptr;
 }

@@ -29,7 +29,7 @@ class SeccompHandover final {
   /// takes it for a minute or so, ends the process by a trap.
   void offer_and_wait(int listener) const;
   /// Leaves page and descriptor to exec, again without a call.
-  void forget() const;
+  void forget();
 
   [[nodiscard]] std::optional<int> offered() const;
   void take() const;
@@ -43,8 +43,8 @@ class SeccompHandover final {
   SeccompHandover(UniqueFd fd, Shared* shared) : fd_(std::move(fd)), shared_(shared) {}
   static Result<SeccompHandover> map_sealed(UniqueFd fd);
 
-  mutable UniqueFd fd_;
-  mutable Shared* shared_;
+  UniqueFd fd_;
+  Shared* shared_;
 };
 
 }  // namespace berth::os

@@ -93,23 +93,14 @@ Result<UniqueFd> unix_connect(const std::string& path, std::chrono::milliseconds
   BERTH_ASSIGN(const UnixAddress address, unix_address(path), "connect");
   BERTH_ASSIGN(UniqueFd fd, new_socket(0), "connect to " + path);
   // connect(2) on a unix socket waits for room in the backlog at most SO_SNDTIMEO; zero there would mean for ever.
-  const auto bounded = std::max(timeout, std::chrono::milliseconds(1));
-  timeval limit{};
-  limit.tv_sec = static_cast<time_t>(bounded.count() / 1000);
-  limit.tv_usec = static_cast<suseconds_t>(bounded.count() % 1000 * 1000);
-  if (::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
-    return fail_errno(errno, "setsockopt SO_SNDTIMEO");
-  }
+  BERTH_TRY(limit_send_time(fd.get(), std::max(timeout, std::chrono::milliseconds(1))), "connect to " + path);
   while (::connect(fd.get(), generic(address), sizeof(address.address)) != 0) {
     const int error = errno;
     if (error == EINTR) continue;
     if (error == EAGAIN) return fail(Code::kTimeout, "connect " + path + ": the backlog stayed full", error);
     return fail_errno(error, "connect " + path);
   }
-  limit = {};
-  if (::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
-    return fail_errno(errno, "setsockopt SO_SNDTIMEO");
-  }
+  BERTH_TRY(limit_send_time(fd.get(), std::chrono::milliseconds(0)), "connect to " + path);
   return fd;
 }
 
@@ -155,6 +146,16 @@ Result<> set_nonblocking(int fd, bool on) {
   if (flags < 0) return fail_errno(errno, "fcntl F_GETFL");
   const int wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
   if (wanted != flags && ::fcntl(fd, F_SETFL, wanted) != 0) return fail_errno(errno, "fcntl F_SETFL");
+  return {};
+}
+
+Result<> limit_send_time(int socket_fd, std::chrono::milliseconds timeout) {
+  timeval limit{};
+  limit.tv_sec = static_cast<time_t>(timeout.count() / 1000);
+  limit.tv_usec = static_cast<suseconds_t>(timeout.count() % 1000 * 1000);
+  if (::setsockopt(socket_fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) != 0) {
+    return fail_errno(errno, "setsockopt SO_SNDTIMEO");
+  }
   return {};
 }
 

@@ -50,6 +50,10 @@ struct PeerCredentials {
 
 [[nodiscard]] Result<> set_nonblocking(int fd, bool on);
 
+/// SO_SNDTIMEO: a send, or a connect, that the peer keeps waiting fails with EAGAIN after `timeout`; 0 waits for ever.
+/// Source: socket(7).
+[[nodiscard]] Result<> limit_send_time(int socket_fd, std::chrono::milliseconds timeout);
+
 /// Receives at most `buffer.size()` bytes. 0 means end of stream; nothing means that a non-blocking socket has no bytes
 /// now. EINTR is retried. Errors: kUnavailable ECONNRESET; else by errno.
 [[nodiscard]] Result<std::optional<std::size_t>> receive_some(int socket_fd, std::span<char> buffer);

@@ -72,26 +72,6 @@ TEST_F(Cgroup2Test, LimitsAreWrittenAndUpdated) {
   finish(*container);
 }
 
-TEST_F(Cgroup2Test, TheMemoryLimitKillsAndIsTold) {
-  auto spec = script_spec("");
-  spec.process->args = {"/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"};
-  spec.linux->resources.emplace().memory.emplace().limit = 16 << 20;
-  auto container = create(spec);
-  ASSERT_NE(container, nullptr);
-  EXPECT_FALSE(container->oom_killed().value_or(true));
-  ASSERT_TRUE(container->start().has_value());
-  EXPECT_EQ(os::reap_pidfd(container->init().pidfd.get()).value_or(-1), 128 + SIGKILL);
-  EXPECT_TRUE(container->oom_killed().value_or(false));
-  EXPECT_EQ(container->stats()->oom_kills, 1U);
-  EXPECT_TRUE(container->remove().has_value());
-}
-
-TEST_F(Cgroup2Test, ThePidsLimitHolds) {
-  auto spec = script_spec("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done; echo all");
-  spec.linux->resources.emplace().pids.emplace().limit = 5;
-  EXPECT_THAT(run(spec).out, HasSubstr("can't fork"));
-}
-
 TEST_F(Cgroup2Test, DeviceRulesHoldAndCanBeReplaced) {
   auto spec = script_spec("");
   spec.process->args.back() =

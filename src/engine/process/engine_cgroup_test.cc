@@ -15,6 +15,9 @@ namespace {
 using testing::EngineTest;
 using ::testing::HasSubstr;
 
+/// Whatever the layout.
+class AnyCgroupTest : public EngineTest {};
+
 class CgroupTest : public EngineTest {
  protected:
   void SetUp() override {
@@ -60,7 +63,7 @@ TEST_F(CgroupTest, LimitsAreWrittenAndUpdated) {
   finish(*container);
 }
 
-TEST_F(CgroupTest, TheMemoryLimitKillsAndIsTold) {
+TEST_F(AnyCgroupTest, TheMemoryLimitKillsAndIsTold) {
   auto spec = script_spec("dd if=/dev/zero of=/dev/null bs=200M count=1; sleep 1000");
   spec.process->args = {"/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"};
   spec.linux->resources.emplace().memory.emplace().limit = 16 << 20;
@@ -70,10 +73,11 @@ TEST_F(CgroupTest, TheMemoryLimitKillsAndIsTold) {
   ASSERT_TRUE(container->start().has_value());
   EXPECT_EQ(os::reap_pidfd(container->init().pidfd.get()).value_or(-1), 128 + SIGKILL);
   EXPECT_TRUE(container->oom_killed().value_or(false));
+  EXPECT_EQ(container->stats()->oom_kills, 1U);
   EXPECT_TRUE(container->remove().has_value());
 }
 
-TEST_F(CgroupTest, ThePidsLimitHolds) {
+TEST_F(AnyCgroupTest, ThePidsLimitHolds) {
   auto spec = script_spec("for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 100 & done; echo all");
   spec.linux->resources.emplace().pids.emplace().limit = 5;
   EXPECT_THAT(run(spec).out, HasSubstr("can't fork"));
@@ -90,7 +94,7 @@ TEST_F(CgroupTest, DeviceRulesHold) {
   EXPECT_THAT(out, HasSubstr("null\n"));
 }
 
-TEST_F(CgroupTest, StatsHaveNumbers) {
+TEST_F(AnyCgroupTest, StatsHaveNumbers) {
   auto spec = script_spec("while :; do :; done");
   spec.linux->resources.emplace().memory.emplace().limit = 64 << 20;
   auto container = create(spec);
@@ -107,7 +111,7 @@ TEST_F(CgroupTest, StatsHaveNumbers) {
   finish(*container);
 }
 
-TEST_F(CgroupTest, ANonEmptyCgroupIsRefused) {
+TEST_F(AnyCgroupTest, ANonEmptyCgroupIsRefused) {
   auto container = create(script_spec("sleep 1000"));
   ASSERT_NE(container, nullptr);
   EXPECT_THAT(refused(script_spec("true")).text(), HasSubstr("is not empty"));
@@ -130,7 +134,7 @@ TEST_F(CgroupTest, CgroupsMadeInsideGoToo) {
   finish(*container);
 }
 
-TEST_F(CgroupTest, RelativePathsStartAtTheCallersOwn) {
+TEST_F(AnyCgroupTest, RelativePathsStartAtTheCallersOwn) {
   auto spec = script_spec("true");
   spec.linux->cgroups_path = "";
   auto container = create(spec);
@@ -141,7 +145,7 @@ TEST_F(CgroupTest, RelativePathsStartAtTheCallersOwn) {
   finish(*container);
 }
 
-TEST_F(CgroupTest, NothingIsLeftAfterAFailedCreation) {
+TEST_F(AnyCgroupTest, NothingIsLeftAfterAFailedCreation) {
   auto spec = script_spec("true");
   spec.linux->resources.emplace().cpu.emplace().cpus = "nonsense";
   const Error error = refused(spec);

@@ -360,7 +360,7 @@ Result<> Finish::before_wait() {
 /// Under the new filter no call may be made, since any may be refused, or wait for the very supervisor that has no
 /// listener yet. So the parent takes the listener out of this process, told by memory.
 Result<> Finish::load_with_listener() {
-  BERTH_ASSIGN(const auto page, os::SeccompHandover::create(), "listener");
+  BERTH_ASSIGN(auto page, os::SeccompHandover::create(), "listener");
   BERTH_TRY(setup_.announce_listener(page.fd()), "listener");
   BERTH_ASSIGN(const int listener, os::load_seccomp_listener(filter_, filter_flags_), "linux.seccomp");
   page.offer_and_wait(listener);
