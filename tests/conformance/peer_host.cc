@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "base/strings.h"
@@ -126,22 +127,14 @@ Ran PeerTest::run(std::vector<std::string> words) {
   return ran ? std::move(*ran) : Ran{-1, "", ""};
 }
 
+std::vector<std::string> PeerTest::podman_words(const std::string& runtime_path, const std::string& place) {
+  return {"podman",    "--runtime",        runtime_path, "--root",           place + "/graph",
+          "--runroot", place + "/run",     "--tmpdir",   place + "/libpod",  "--storage-driver",
+          "vfs",       "--cgroup-manager", "cgroupfs",   "--events-backend", "none"};
+}
+
 Ran PeerTest::podman(std::vector<std::string> words) {
-  std::vector<std::string> all{"podman",
-                               "--runtime",
-                               runtime().path,
-                               "--root",
-                               folder_ + "/graph",
-                               "--runroot",
-                               folder_ + "/run",
-                               "--tmpdir",
-                               folder_ + "/libpod",
-                               "--storage-driver",
-                               "vfs",
-                               "--cgroup-manager",
-                               "cgroupfs",
-                               "--events-backend",
-                               "none"};
+  auto all = podman_words(runtime().path, folder_);
   const bool makes = words[0] == "run" || words[0] == "create";
   const bool makes_pod = words.size() > 1 && words[0] == "pod" && words[1] == "create";
   if (makes) words.insert(words.begin() + 1, {"--cgroup-parent", "/" + name_});
@@ -157,27 +150,24 @@ std::string PeerTest::must(std::vector<std::string> words) {
   return std::string(trim(ran.out));
 }
 
-Ran PeerTest::run_once(std::vector<std::string> flags, std::vector<std::string> words) {
-  std::vector<std::string> all{"run", "--rm"};
-  bool network = false;
-  for (const auto& flag : flags) network = network || flag == "--network" || flag == "--pod";
+std::vector<std::string> PeerTest::run_words(std::vector<std::string> all, const std::vector<std::string>& flags,
+                                             const std::vector<std::string>& words) {
+  const bool network =
+      std::ranges::any_of(flags, [](const auto& flag) { return flag == "--network" || flag == "--pod"; });
   if (!network) all.insert(all.end(), {"--network", "none"});
   all.insert(all.end(), flags.begin(), flags.end());
   all.emplace_back(kImage);
   all.insert(all.end(), words.begin(), words.end());
-  return podman(std::move(all));
+  return all;
 }
 
-std::string PeerTest::start(const std::string& container, std::vector<std::string> flags,
-                            std::vector<std::string> words) {
-  std::vector<std::string> all{"run", "--detach", "--name", container};
-  bool network = false;
-  for (const auto& flag : flags) network = network || flag == "--network" || flag == "--pod";
-  if (!network) all.insert(all.end(), {"--network", "none"});
-  all.insert(all.end(), flags.begin(), flags.end());
-  all.emplace_back(kImage);
-  all.insert(all.end(), words.begin(), words.end());
-  return must(std::move(all));
+Ran PeerTest::run_once(const std::vector<std::string>& flags, const std::vector<std::string>& words) {
+  return podman(run_words({"run", "--rm"}, flags, words));
+}
+
+std::string PeerTest::start(const std::string& container, const std::vector<std::string>& flags,
+                            const std::vector<std::string>& words) {
+  return must(run_words({"run", "--detach", "--name", container}, flags, words));
 }
 
 Ran PeerTest::in(const std::string& container, const std::string& script) {

@@ -47,9 +47,15 @@ class PeerTest : public ::testing::TestWithParam<Runtime> {
   /// podman, of which success is expected: what it printed, without the last line's end.
   std::string must(std::vector<std::string> words);
   /// `podman run --rm --network none FLAGS IMAGE WORDS`.
-  Ran run_once(std::vector<std::string> flags, std::vector<std::string> words);
+  Ran run_once(const std::vector<std::string>& flags, const std::vector<std::string>& words);
   /// Starts a detached container; its id.
-  std::string start(const std::string& container, std::vector<std::string> flags, std::vector<std::string> words);
+  std::string start(const std::string& container, const std::vector<std::string>& flags,
+                    const std::vector<std::string>& words);
+  /// ALL, the flags, the image and the words; without a network unless the flags name one.
+  static std::vector<std::string> run_words(std::vector<std::string> all, const std::vector<std::string>& flags,
+                                            const std::vector<std::string>& words);
+  /// `podman` with what every call needs; its storage in the folders graph, run and libpod below `place`.
+  static std::vector<std::string> podman_words(const std::string& runtime_path, const std::string& place);
   /// A shell in a running container.
   Ran in(const std::string& container, const std::string& script);
   void write(const std::string& file, const std::string& text);

@@ -88,31 +88,14 @@ class RootlessTest : public PeerTest {
                                  "--chdir",
                                  folder(),
                                  "XDG_RUNTIME_DIR=" + folder() + "/xdg",
-                                 std::string("USER=") + kUserName,
-                                 "podman",
-                                 "--runtime",
-                                 folder() + "/" + runtime().name,
-                                 "--root",
-                                 folder() + "/user/graph",
-                                 "--runroot",
-                                 folder() + "/user/run",
-                                 "--tmpdir",
-                                 folder() + "/user/tmp",
-                                 "--storage-driver",
-                                 "vfs",
-                                 "--cgroup-manager",
-                                 "cgroupfs",
-                                 "--events-backend",
-                                 "none"};
+                                 std::string("USER=") + kUserName};
+    const auto podman = podman_words(folder() + "/" + runtime().name, folder() + "/user");
+    all.insert(all.end(), podman.begin(), podman.end());
     all.insert(all.end(), words.begin(), words.end());
     return run(std::move(all));
   }
-  Ran user_run(std::vector<std::string> flags, std::vector<std::string> words) {
-    std::vector<std::string> all{"run", "--network", "none"};
-    all.insert(all.end(), flags.begin(), flags.end());
-    all.emplace_back(kImage);
-    all.insert(all.end(), words.begin(), words.end());
-    return user_podman(std::move(all));
+  Ran user_run(const std::vector<std::string>& flags, const std::vector<std::string>& words) {
+    return user_podman(run_words({"run"}, flags, words));
   }
 
  private:
