@@ -124,6 +124,7 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   request.no_pivot = args.on("no-pivot");
   request.no_new_keyring = args.on("no-new-keyring");
   if (waits_for_other_) request.start_socket = context_.store.start_socket(id);
+  request.shared_root = context_.store.shared_root(id);
   auto& engine = without_cgroups_ != nullptr ? *without_cgroups_ : context_.engine;
   auto container = engine.create_process(std::move(request));
   if (!container) return fail(std::move(container).error());

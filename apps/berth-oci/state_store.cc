@@ -131,6 +131,8 @@ Result<spec::Spec> StateStore::load_config(const std::string& id) const {
 
 Result<> StateStore::remove(const std::string& id) const {
   BERTH_TRY(check_id(id), "remove");
+  // What is below a mount that could not be undone is somebody's root file system.
+  if (::rmdir(shared_root(id).c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + shared_root(id));
   // The files by name first: three calls instead of a walk. What else is there, if anything, goes with the walk.
   for (const char* name : {"/state.json", "/config.json", "/start.sock"}) {
     if (::unlink((folder(id) + name).c_str()) != 0 && errno != ENOENT) break;
@@ -158,6 +160,7 @@ Result<Found> find_container(const StateStore& store, engine::process::ProcessEn
   saved.start_time = found.record.start_time;
   saved.cgroup_path = found.record.cgroup;
   saved.start_socket = store.start_socket(id);
+  saved.shared_root = store.shared_root(id);
   if (with_spec) {
     BERTH_ASSIGN(found.spec, store.load_config(id), "container " + id);
     saved.spec = found.spec;

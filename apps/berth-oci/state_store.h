@@ -35,12 +35,14 @@ class StateStore final {
   /// kNotFound "container does not exist"; kCorrupt an unreadable state.
   Result<Record> load(const std::string& id) const;
   Result<spec::Spec> load_config(const std::string& id) const;
+  /// Fails, with nothing removed, while the container's root is still mounted in it.
   Result<> remove(const std::string& id) const;
   /// Ids of what is there, sorted; without a root there are none.
   Result<std::vector<std::string>> list() const;
 
   [[nodiscard]] std::string folder(const std::string& id) const { return root_ + "/" + id; }
   [[nodiscard]] std::string start_socket(const std::string& id) const { return folder(id) + "/start.sock"; }
+  [[nodiscard]] std::string shared_root(const std::string& id) const { return folder(id) + "/rootfs"; }
 
  private:
   std::string root_;

@@ -40,6 +40,9 @@ struct CreateRequest {
   /// Path of a unix socket that init listens on for its start from another process (below 4096 bytes; its folder exists
   /// and is the caller's alone). Empty: only the Container object that create() returns can start it.
   std::string start_socket;
+  /// Absolute path in a folder of the caller's alone. Where the root of a container without a mount namespace of its
+  /// own is mounted, in the caller's, until remove(); made when it is needed. Empty: such a container is refused.
+  std::string shared_root;
   /// Called with init's pid and pidfd as soon as they are known, while init sets itself up: what has to be written down
   /// about it takes no time of its own then. An error undoes the creation.
   std::function<Result<>(const Process&)> on_process;

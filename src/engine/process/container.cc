@@ -13,6 +13,7 @@
 #include "engine/process/seccomp_listener.h"
 #include "os/channel.h"
 #include "os/file.h"
+#include "os/mount.h"
 #include "os/namespace.h"
 #include "os/pidfd.h"
 #include "os/socket.h"
@@ -215,6 +216,20 @@ Result<> LinuxContainer::clear_cgroup() {
   return parts_.cgroup.remove();
 }
 
+Result<> release_shared_root(const std::string& path) {
+  if (path.empty() || !os::exists(path)) return {};
+  constexpr int kTries = 64;  // hooks may have mounted over it
+  for (int i = 0; i < kTries; ++i) {
+    auto done = os::detach_mount(path);
+    if (!done && done.error().errno_value() == EINVAL) {  // no mount is left
+      if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "remove " + path);
+      return {};
+    }
+    BERTH_TRY(std::move(done), "root file system");
+  }
+  return fail(Code::kUnavailable, path + " is mounted over and over");
+}
+
 Result<> LinuxContainer::remove() {
   if (removed_) return {};
   BERTH_TRY(clear_cgroup(), "remove");
@@ -222,6 +237,7 @@ Result<> LinuxContainer::remove() {
     BERTH_TRY(remove_rdt(*parts_.spec.linux->intel_rdt, parts_.id, parts_.resctrl_root), "remove");
   }
   if (!parts_.start_socket.empty()) BERTH_TRY(os::remove_file(parts_.start_socket), "remove");
+  BERTH_TRY(release_shared_root(parts_.shared_root), "remove");
   removed_ = true;
   if (parts_.spec.hooks && !parts_.spec.hooks->poststop.empty()) {
     run_hooks_logged(parts_.spec.hooks->poststop, "poststop",

@@ -22,6 +22,7 @@ class LinuxContainer final : public ProcessContainer {
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;
+    std::string shared_root;  ///< as CreateRequest::shared_root
     std::uint64_t start_time = 0;
     bool started = false;
     bool start_sent = false;  ///< CreateRequest::start_at_once was followed
@@ -64,5 +65,7 @@ class LinuxContainer final : public ProcessContainer {
 Result<os::Cloned> clone_in_pid_namespace(const os::CloneOptions& options, int join_pid);
 /// The pid that a pidfd stands for, in the caller's pid namespace. kNotFound: it is gone.
 Result<pid_t> pid_of(int pidfd);
+/// Unmounts and removes CreateRequest::shared_root, where it is there. Idempotent.
+Result<> release_shared_root(const std::string& path);
 
 }  // namespace berth::engine::process

@@ -293,6 +293,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
     if (rdt) ignore(rdt->remove(), "the first failure is the one to tell");
     ignore(cgroup.remove(), "the first failure is the one to tell");
     if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "likewise");
+    ignore(release_shared_root(request.shared_root), "likewise");
     return fail(std::move(done).error());
   }
   parts.id = std::move(request.id);
@@ -303,6 +304,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   parts.filter_cache = filter_cache_;
   parts.resctrl_root = options_.resctrl_root;
   parts.start_socket = std::move(request.start_socket);
+  parts.shared_root = std::move(request.shared_root);
   return std::make_unique<LinuxContainer>(std::move(parts));
 }
 
@@ -315,6 +317,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   parts.spec = std::move(saved.spec);
   parts.layout = cgroups;
   parts.start_socket = std::move(saved.start_socket);
+  parts.shared_root = std::move(saved.shared_root);
   parts.resctrl_root = options_.resctrl_root;
   parts.init.pid = saved.pid;
   parts.start_time = saved.start_time;

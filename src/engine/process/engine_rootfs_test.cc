@@ -2,6 +2,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include "engine/process/test_container.h"
 
 namespace berth::engine::process {
@@ -72,6 +74,86 @@ TEST_F(RootfsTest, RecursiveOptionsReachWhatIsBelow) {
   EXPECT_THAT(out, HasSubstr("a-ro\n"));
   EXPECT_THAT(out, HasSubstr("b-ro\n"));
   ASSERT_EQ(::umount((source + "/sub").c_str()), 0);
+}
+
+TEST_F(RootfsTest, MountsAreListedInTheirOrder) {
+  auto spec = script_spec("awk '$5 ~ /^.(one|two|three|four)$/ {print $5}' /proc/self/mountinfo");
+  spec.mounts.push_back(mount_of("/one", "tmpfs", "tmpfs", {}));
+  spec.mounts.push_back(mount_of("/two", "bind", make_source("two"), {"rbind"}));
+  spec.mounts.push_back(mount_of("/three", "tmpfs", "tmpfs", {}));
+  spec.mounts.push_back(mount_of("/four", "bind", make_source("four"), {"bind", "ro"}));
+  EXPECT_EQ(run(spec).out, "/one\n/two\n/three\n/four\n");
+}
+
+TEST_F(RootfsTest, ASourceThatOnlyTheCallerSeesIsTheCallers) {
+  const auto file = os::open_file(make_source("held") + "/file", O_RDONLY);
+  auto spec = script_spec("cat /held; cat /by-link");
+  const std::string by_fd = "/proc/self/fd/" + std::to_string(file->get());
+  ASSERT_EQ(::symlink(by_fd.c_str(), (bundle_.path() + "/link").c_str()), 0);
+  spec.mounts.push_back(mount_of("/held", "bind", by_fd, {"bind"}));
+  spec.mounts.push_back(mount_of("/by-link", "bind", "link", {"bind"}));
+  EXPECT_EQ(run(spec).out, "content of held\ncontent of held\n");
+}
+
+/// Without a mount namespace: the caller's mounts, the container's root.
+class SharedMountsTest : public RootfsTest {
+ protected:
+  spec::Spec shared_spec(const std::string& script) {
+    auto spec = script_spec(script);
+    std::erase_if(spec.linux->namespaces, [](const auto& ns) { return ns.type == spec::NamespaceType::kMount; });
+    return spec;
+  }
+  std::string place() { return bundle_.path() + "/shared-root"; }
+};
+
+TEST_F(SharedMountsTest, TheRootIsTheContainersAndGoesWithIt) {
+  const std::string ours = std::filesystem::read_symlink("/proc/self/ns/mnt").string();
+  const auto out = run(shared_spec("readlink /proc/self/ns/mnt; ls -d /bin /root 2>&1; touch /sys/x 2>&1")).out;
+  EXPECT_THAT(out, HasSubstr(ours + "\n"));
+  EXPECT_THAT(out, HasSubstr("/bin\n"));
+  EXPECT_THAT(out, HasSubstr("/root: No such file"));
+  EXPECT_THAT(out, HasSubstr("Read-only file system"));
+  EXPECT_FALSE(os::exists(place()));
+}
+
+TEST_F(SharedMountsTest, ExecHasTheContainersRoot) {
+  const auto container = create(shared_spec("sleep 100"));
+  ASSERT_NE(container, nullptr);
+  ASSERT_TRUE(container->start().has_value());
+  auto pipe = os::make_pipe();
+  ExecRequest request;
+  request.process = *script_spec("").process;
+  request.process.args = {"/bin/sh", "-c", "ls -d /bin; test -e /root || mount | grep -c ' /proc '"};
+  request.stdio = {-1, pipe->write.get(), pipe->write.get()};
+  const auto process = container->exec(request);
+  ASSERT_TRUE(process.has_value()) << process.error().text();
+  pipe->write.reset();
+  EXPECT_EQ(os::read_all(pipe->read.get(), 4096).value_or(""), "/bin\n1\n");
+  EXPECT_TRUE(os::reap_pidfd(process->pidfd.get()).has_value());
+  finish(*container);
+  EXPECT_FALSE(os::exists(place()));
+}
+
+TEST_F(SharedMountsTest, AFailureLeavesNoMount) {
+  auto spec = shared_spec("true");
+  spec.mounts.push_back(mount_of("/t", "tmpfs", "tmpfs", {"no-such-option"}));
+  CreateRequest request;
+  request.id = bundle_.name();
+  request.bundle = bundle_.path();
+  request.spec = spec;
+  request.shared_root = place();
+  EXPECT_FALSE(engine_->create_process(std::move(request)).has_value());
+  EXPECT_FALSE(os::exists(place()));
+  EXPECT_THAT(refused(shared_spec("true")).text(), HasSubstr("no place for its mounts"));
+}
+
+TEST_F(RootfsTest, NewFileSystemsTakeIdMaps) {
+  auto spec = script_spec("touch /t/file; stat -c %u:%g /t /t/file; chown 7 /t/file; stat -c %u /t/file");
+  spec.mounts.push_back(mount_of("/t", "tmpfs", "tmpfs", {"mode=777"}));
+  spec.mounts.back().uid_mappings = {{0, 0, 65536}};
+  spec.mounts.back().gid_mappings = {{0, 1000, 1}, {1000, 0, 1}};  // the two change places
+  const auto out = run(spec).out;
+  EXPECT_EQ(out, "0:1000\n0:0\n7\n");
 }
 
 TEST_F(RootfsTest, MountTargetsNeverLeaveTheRoot) {

@@ -16,6 +16,7 @@
 #include "engine/process/seccomp_listener.h"
 #include "os/caps.h"
 #include "os/file.h"
+#include "os/mount.h"
 #include "os/namespace.h"
 #include "os/pidfd.h"
 #include "os/process_attr.h"
@@ -50,6 +51,7 @@ struct ExecChild {
   Affinity affinity;
   std::vector<UniqueFd> rdt;  ///< RdtGroup::entry(); empty: none
   int init_pidfd = -1;
+  UniqueFd root;  ///< of init, where the container shares the caller's mount namespace
   int filter_cache = -1;
   int channel = -1;
 };
@@ -102,6 +104,8 @@ Result<> run_exec(ExecChild& child) {
   }
   child.rdt.clear();
   BERTH_TRY(os::join_namespaces(child.init_pidfd, namespaces_of(*child.spec)), "join the container");
+  if (child.root.valid()) BERTH_TRY(os::chroot_into(child.root.get()), "enter the root");
+  child.root.reset();
   if (setup.in_user_namespace) ignore(os::set_ids(0, 0), "a namespace without a root is entered by capabilities");
   UniqueFd terminal;
   if (process.terminal) {
@@ -159,6 +163,10 @@ Result<Process> LinuxContainer::exec(const ExecRequest& request) {
   if (const auto& rdt = parts_.spec.linux->intel_rdt) {
     BERTH_ASSIGN(const auto group, RdtGroup::open(*rdt, parts_.id, parts_.resctrl_root), "exec");
     BERTH_ASSIGN(child.rdt, group.entry(), "exec");
+  }
+  if (parts_.spec.linux->find_namespace(spec::NamespaceType::kMount) == nullptr) {
+    BERTH_ASSIGN(child.root, os::open_file("/proc/" + std::to_string(parts_.init.pid) + "/root", O_PATH), "exec");
+    if (!alive()) return fail(Code::kPrecondition, "cannot exec in a stopped container");
   }
   BERTH_ASSIGN(child.affinity, affinity_of(request.process, parts_.spec), "exec");
   BERTH_ASSIGN(child.cgroup, parts_.cgroup.entry(request.sub_cgroup), "exec");

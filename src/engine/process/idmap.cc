@@ -83,16 +83,18 @@ Result<> write_id_maps(pid_t pid, const spec::Linux& config) {
   return run_mapper("newgidmap", pid, config.gid_mappings);
 }
 
-Result<> apply_idmap(int tree_fd, const spec::Spec& spec, const spec::Mount& mount, bool recursive) {
+Result<UniqueFd> open_id_map(const spec::Spec& spec, const spec::Mount& mount) {
   const bool own = !mount.uid_mappings.empty();
   const auto& uids = own ? mount.uid_mappings : spec.linux->uid_mappings;
   const auto& gids = own ? mount.gid_mappings : spec.linux->gid_mappings;
   if (uids.empty() || gids.empty()) return fail(Code::kInvalid, "an idmap mount needs uidMappings and gidMappings");
-  BERTH_ASSIGN(const UniqueFd ns, user_namespace_with(uids, gids), "idmap");
-  auto done = os::change_mount(tree_fd, {MOUNT_ATTR_IDMAP, 0, 0, ns.get()}, recursive);
+  return user_namespace_with(uids, gids);
+}
+
+Result<> apply_id_map(int tree_fd, int map_fd, bool recursive) {
+  auto done = os::change_mount(tree_fd, {MOUNT_ATTR_IDMAP, 0, 0, map_fd}, recursive);
   if (!done && done.error().errno_value() == EINVAL) {
-    return fail(
-        std::move(done).error().as(Code::kUnsupported).in("the file system of " + mount.source + " takes no id map"));
+    return fail(std::move(done).error().as(Code::kUnsupported).in("the file system takes no id map"));
   }
   return done;
 }

@@ -2,6 +2,7 @@
 #include <sys/types.h>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "spec/runtime.h"
 
 namespace berth::engine::process {
@@ -13,8 +14,10 @@ namespace berth::engine::process {
 /// mapping of the caller's own works; more needs newuidmap and newgidmap, which are run then.
 Result<> write_id_maps(pid_t pid, const spec::Linux& config);
 
-/// Maps ids on a detached bind mount: by the mount's own maps, or by the container's where it has none.
-/// kUnsupported where the file system cannot. Source: mount_setattr(2) "ID-mapped mounts".
-Result<> apply_idmap(int tree_fd, const spec::Spec& spec, const spec::Mount& mount, bool recursive);
+/// A user namespace with the id maps of a mount: its own, or the container's where it has none. kInvalid: neither has.
+Result<UniqueFd> open_id_map(const spec::Spec& spec, const spec::Mount& mount);
+/// Maps ids on a detached mount. kUnsupported where its file system cannot. Source: mount_setattr(2) "ID-mapped
+/// mounts".
+Result<> apply_id_map(int tree_fd, int map_fd, bool recursive);
 
 }  // namespace berth::engine::process

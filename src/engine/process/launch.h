@@ -32,10 +32,11 @@ struct Launch {
   const CreateRequest* request = nullptr;
   const spec::Spec* spec = nullptr;
   MountPlan mounts;
-  /// By index of mounts.mounts: the detached source of a bind mount. Invalid where the parent may not clone mounts
-  /// (no CAP_SYS_ADMIN): then the child does it in its own mount namespace.
+  /// By index of mounts.mounts: the detached source of a bind mount. Invalid: the child makes it by the path, which
+  /// means the same in its copy of the mount namespace.
   std::vector<UniqueFd> bind_trees;
   UniqueFd root_tree;                  ///< likewise
+  std::vector<UniqueFd> id_maps;       ///< by the same index: the user namespace that maps a new file system's ids
   std::vector<UniqueFd> device_trees;  ///< of a user namespace's default and listed devices, which mknod may not make
   std::vector<CgroupTree> cgroup_trees;
   CgroupEntry cgroup;
@@ -46,7 +47,8 @@ struct Launch {
   int channel = -1;                  ///< the child's end
   int listener = -1;                 ///< of request.start_socket; -1: the start comes by the channel
   bool console = false;
-  int filter_cache = -1;  ///< of Options::filter_cache, borrowed; -1: none
+  bool shares_mounts = false;  ///< it lives in the caller's mount namespace, with its root on request->shared_root
+  int filter_cache = -1;       ///< of Options::filter_cache, borrowed; -1: none
 
   [[nodiscard]] bool makes(std::uint64_t flag) const { return (new_namespaces & flag) != 0; }
   /// Whether the container runs in a user namespace of its own or a joined one.

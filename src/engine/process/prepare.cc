@@ -1,8 +1,13 @@
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "engine/process/finish.h"
 #include "engine/process/idmap.h"
@@ -16,6 +21,8 @@
 namespace berth::engine::process {
 
 namespace {
+
+constexpr mode_t kPrivateMode = 0700;
 
 /// A mount of ours to copy; nothing when we may not copy any, since then the child will, in its own mount namespace.
 Result<UniqueFd> try_clone(int dir_fd, const std::string& path, bool recursive) {
@@ -57,13 +64,25 @@ Result<> check_mount_join(const Launch& launch) {
   return {};
 }
 
+/// What it mounts would be in the caller's mount namespace, below the one folder that is unmounted at the end.
+Result<> check_shared_mounts(const spec::Linux& config, const Launch& launch) {
+  if (!launch.shares_mounts) return {};
+  if (launch.request->shared_root.empty()) {
+    return fail(Code::kUnsupported, "a container without a mount namespace has no place for its mounts here");
+  }
+  if (launch.in_user_namespace()) {
+    return fail(Code::kInvalid, "a container with a user namespace has no right to mount without a mount namespace");
+  }
+  if (!config.rootfs_propagation.empty()) {
+    return fail(Code::kInvalid, "linux.rootfsPropagation is set without a mount namespace");
+  }
+  return os::make_dirs(launch.request->shared_root, kPrivateMode);
+}
+
 Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
   const auto& config = *spec.linux;
   const auto has = [&config](spec::NamespaceType type) { return config.find_namespace(type) != nullptr; };
-  if (!has(spec::NamespaceType::kMount)) {
-    return fail(Code::kUnsupported,
-                "a container without a mount namespace is not built: its mounts would be made and left on the host");
-  }
+  BERTH_TRY(check_shared_mounts(config, launch), "mount");
   BERTH_TRY(check_mount_join(launch), "mount");
   if (!spec.hostname.empty() && !has(spec::NamespaceType::kUts)) {
     return fail(Code::kInvalid, "hostname is set without a uts namespace: it would change the host's");
@@ -94,22 +113,41 @@ Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
   return check_sysctls(config);
 }
 
-Result<> open_binds(const CreateRequest& request, Launch& launch) {
+/// Whether the child finds the same by this path: not where it leads through a descriptor or into procfs, which show
+/// each process its own.
+Result<bool> same_for_child(const std::string& path) {
+  auto there = os::open_in(AT_FDCWD, path, O_PATH, RESOLVE_NO_MAGICLINKS);
+  if (!there && there.error().errno_value() == ELOOP) return false;
+  if (!there) return fail(std::move(there).error());
+  struct statfs fs{};
+  if (::fstatfs(there->get(), &fs) != 0) return fail_errno(errno, "statfs " + path);
+  return fs.f_type != PROC_SUPER_MAGIC;
+}
+
+Result<> open_source(const PlannedMount& mount, Launch& launch, std::size_t index) {
+  const bool joins_mounts =
+      std::ranges::any_of(launch.joins, [](const auto& join) { return join.clone_flag == CLONE_NEWNS; });
+  if (!joins_mounts && !launch.in_user_namespace() && !mount.options.idmap) {
+    // Mountinfo lists mounts by their age since Linux 6.8: made by the child, a copy has its place among its others.
+    BERTH_ASSIGN(const bool same, same_for_child(mount.source), "source");
+    if (same) return {};
+  }
+  BERTH_ASSIGN(launch.bind_trees[index], try_clone(AT_FDCWD, mount.source, mount.options.recursive_bind), "source");
+  return {};
+}
+
+Result<> open_mounts(const CreateRequest& request, Launch& launch) {
   launch.bind_trees.resize(launch.mounts.mounts.size());
+  launch.id_maps.resize(launch.mounts.mounts.size());
   for (std::size_t i = 0; i < launch.mounts.mounts.size(); ++i) {
     const auto& mount = launch.mounts.mounts[i];
-    if (mount.kind != MountKind::kBind) {
-      if (mount.options.idmap) return fail(Code::kUnsupported, "mounts: an id map on " + mount.type + " is not built");
-      continue;
-    }
-    auto tree = try_clone(AT_FDCWD, mount.source, mount.options.recursive_bind);
-    if (!tree) return fail(std::move(tree).error().in("mounts[" + std::to_string(mount.spec_index) + "].source"));
-    if (mount.options.idmap) {
-      BERTH_TRY(
-          apply_idmap(tree->get(), request.spec, request.spec.mounts[mount.spec_index], mount.options.recursive_idmap),
-          "mounts[" + std::to_string(mount.spec_index) + "]");
-    }
-    launch.bind_trees[i] = std::move(*tree);
+    const auto& config = request.spec.mounts[mount.spec_index];
+    const std::string where = "mounts[" + std::to_string(mount.spec_index) + "]";
+    if (mount.kind == MountKind::kBind) BERTH_TRY(open_source(mount, launch, i), where);
+    if (!mount.options.idmap) continue;
+    BERTH_ASSIGN(launch.id_maps[i], open_id_map(request.spec, config), where);
+    if (mount.kind != MountKind::kBind) continue;
+    BERTH_TRY(apply_id_map(launch.bind_trees[i].get(), launch.id_maps[i].get(), mount.options.recursive_idmap), where);
   }
   return {};
 }
@@ -193,11 +231,12 @@ Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup
   Launch launch;
   launch.request = &request;
   launch.spec = &spec;
+  launch.shares_mounts = spec.linux->find_namespace(spec::NamespaceType::kMount) == nullptr;
   BERTH_TRY(sort_namespaces(*spec.linux, launch), "namespaces");
   BERTH_TRY(check_fields(spec, launch), "config");
   BERTH_ASSIGN(launch.mounts, plan_mounts(spec, request.bundle), "config");
   BERTH_TRY(open_root(request, launch), "config");
-  BERTH_TRY(open_binds(request, launch), "config");
+  BERTH_TRY(open_mounts(request, launch), "config");
   BERTH_TRY(open_devices(spec, launch), "config");
   BERTH_ASSIGN(launch.cgroup, cgroup.entry(""), "cgroup");
   BERTH_TRY(open_cgroup_trees(cgroup, launch), "cgroup");

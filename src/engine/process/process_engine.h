@@ -25,6 +25,7 @@ struct Saved {
   std::uint64_t start_time = 0;  ///< of `pid`: field 22 of /proc/PID/stat; tells a recycled pid apart
   std::string cgroup_path;       ///< as cgroup_path() gave it
   std::string start_socket;      ///< as CreateRequest::start_socket
+  std::string shared_root;       ///< as CreateRequest::shared_root
 };
 
 /// What only containers of this engine offer, for berth-oci.

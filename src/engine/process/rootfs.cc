@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "engine/process/hooks.h"
+#include "engine/process/idmap.h"
 #include "engine/process/launch.h"
 #include "engine/process/protocol.h"
 #include "engine/process/sysctl.h"
@@ -39,7 +40,7 @@ class RootBuilder {
  private:
   Result<> mount_one(const PlannedMount& mount, std::size_t index);
   Result<> mount_bind(const PlannedMount& mount, std::size_t index);
-  Result<> mount_filesystem(const PlannedMount& mount);
+  Result<> mount_filesystem(const PlannedMount& mount, std::size_t index);
   Result<UniqueFd> filesystem_target(const PlannedMount& mount, bool& existed);
   Result<UniqueFd> new_filesystem(const PlannedMount& mount, const struct stat* underneath);
   Result<> change_attributes(int tree_fd, const MountOptions& options);
@@ -54,13 +55,19 @@ class RootBuilder {
 Result<> RootBuilder::attach_root() {
   // Nothing that happens in this mount namespace may reach the one it was copied from: not our attaching on "/", and
   // not the unmounting of the copies when the old root goes.
-  BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
+  if (!launch_.shares_mounts) {
+    BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
+  }
   if (launch_.root_tree.valid()) {
     BERTH_ASSIGN(root_, os::dup_fd(launch_.root_tree.get()), "root file system");
   } else {
     const std::string& path = spec_.root->path;
     const std::string whole = path.starts_with('/') ? path : launch_.request->bundle + "/" + path;
     BERTH_ASSIGN(root_, os::clone_tree(AT_FDCWD, whole, true), "root file system");
+  }
+  if (launch_.shares_mounts) {
+    BERTH_TRY(os::change_mount(root_.get(), {0, 0, MS_PRIVATE, -1}, true), "root file system");
+    return os::attach_tree_at(root_.get(), launch_.request->shared_root);
   }
   if (!launch_.request->root_mount.valid()) {
     // A copy of a host mount: what is mounted below it on the host later shows inside, as with every runtime, unless
@@ -142,7 +149,7 @@ Result<UniqueFd> RootBuilder::new_filesystem(const PlannedMount& mount, const st
   return os::fs_mount(context.get(), mount.options.set & ~late);
 }
 
-Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
+Result<> RootBuilder::mount_filesystem(const PlannedMount& mount, std::size_t index) {
   bool existed = false;
   BERTH_ASSIGN(const UniqueFd target, filesystem_target(mount, existed), "target");
   struct stat underneath{};
@@ -157,6 +164,9 @@ Result<> RootBuilder::mount_filesystem(const PlannedMount& mount) {
     BERTH_TRY(change_attributes(tree.get(), mount.options), "sysfs of the host");
   } else {
     return fail(std::move(made).error());
+  }
+  if (mount.options.idmap) {
+    BERTH_TRY(apply_id_map(tree.get(), launch_.id_maps[index].get(), mount.options.recursive_idmap), "id map");
   }
   if (mount.options.copy_up && existed) {
     BERTH_TRY(copy_up(target.get(), tree.get()), "tmpcopyup");
@@ -191,7 +201,7 @@ Result<> RootBuilder::mount_one(const PlannedMount& mount, std::size_t index) {
     case MountKind::kBind:
       return mount_bind(mount, index);
     case MountKind::kFilesystem:
-      return mount_filesystem(mount);
+      return mount_filesystem(mount, index);
     case MountKind::kCgroup: {
       BERTH_ASSIGN(const UniqueFd target, os::make_dir_in_root(root(), mount.target), "target");
       return mount_cgroup(launch_, mount, root(), target.get());
@@ -231,6 +241,7 @@ Result<> RootBuilder::seal() {
 }
 
 Result<> RootBuilder::enter() {
+  if (launch_.shares_mounts) return os::chroot_into(root());
   if (launch_.request->no_pivot) {
     BERTH_TRY(os::chroot_into(root()), "enter the root without pivot");
   } else {

@@ -107,6 +107,7 @@ inline Outcome run_container(ProcessEngine& engine, const Bundle& bundle, spec::
   request.bundle = bundle.path();
   request.spec = std::move(spec);
   request.stdio = {-1, pipe->write.get(), pipe->write.get()};
+  request.shared_root = bundle.path() + "/shared-root";
   request.die_with_parent = true;
   auto container = engine.create_process(std::move(request));
   if (!container) {
@@ -169,6 +170,7 @@ class EngineTest : public ::testing::Test {
     request.bundle = bundle_.path();
     request.spec = std::move(spec);
     request.stdio = stdio;
+    request.shared_root = bundle_.path() + "/shared-root";
     request.die_with_parent = true;
     auto made = engine_->create_process(std::move(request));
     EXPECT_TRUE(made.has_value()) << made.error().text();
