@@ -64,7 +64,7 @@ constexpr std::array<FlagSpec, 2> kPs{{{"format", 'f', true}, {"help", 'h', fals
 constexpr std::array<FlagSpec, 3> kSpec{{{"bundle", 'b', true}, {"rootless", 0, false}, {"help", 'h', false}}};
 constexpr std::array<FlagSpec, 3> kEvents{{{"stats", 0, false}, {"interval", 0, true}, {"help", 'h', false}}};
 constexpr std::array<FlagSpec, 1> kPlain{{{"help", 'h', false}}};
-constexpr std::array<FlagSpec, 17> kUpdate{{{"resources", 'r', true},
+constexpr std::array<FlagSpec, 19> kUpdate{{{"resources", 'r', true},
                                             {"blkio-weight", 0, true},
                                             {"cpu-period", 0, true},
                                             {"cpu-quota", 0, true},
@@ -75,6 +75,8 @@ constexpr std::array<FlagSpec, 17> kUpdate{{{"resources", 'r', true},
                                             {"cpu-idle", 0, true},
                                             {"cpuset-cpus", 0, true},
                                             {"cpuset-mems", 0, true},
+                                            {"l3-cache-schema", 0, true},
+                                            {"mem-bw-schema", 0, true},
                                             {"memory", 0, true},
                                             {"memory-reservation", 0, true},
                                             {"memory-swap", 0, true},

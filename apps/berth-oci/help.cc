@@ -59,6 +59,8 @@ constexpr FlagHelp kFlagHelp[] = {
     {"cpu-idle", "0 or 1"},
     {"cpuset-cpus", "list like 0-3,7"},
     {"cpuset-mems", "list of memory nodes"},
+    {"l3-cache-schema", "schema of the container's group in resctrl, like L3:0=7f0"},
+    {"mem-bw-schema", "likewise, like MB:0=20"},
     {"memory", "limit in bytes; -1 for none"},
     {"memory-reservation", "soft limit in bytes"},
     {"memory-swap", "memory and swap together in bytes; -1 for no limit"},

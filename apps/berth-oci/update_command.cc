@@ -57,10 +57,14 @@ Result<spec::Resources> resources_of(const Args& args) {
 Result<int> run_update(Context& context) {
   const std::string id = context.args.rest()[0];
   BERTH_ASSIGN(const UniqueFd lock, context.store.lock(id), "update");
-  auto found = find_container(context.store, context.engine, id, false);
+  const std::string l3_cache_schema = context.args.value_or("l3-cache-schema", "");
+  const std::string mem_bw_schema = context.args.value_or("mem-bw-schema", "");
+  const bool rdt = !l3_cache_schema.empty() || !mem_bw_schema.empty();
+  auto found = find_container(context.store, context.engine, id, rdt);
   if (!found) return fail(std::move(found).error());
   if (status_of(*found) == spec::Status::kStopped) return fail(Code::kPrecondition, "container not running");
   BERTH_ASSIGN(const spec::Resources resources, resources_of(context.args), "update");
+  if (rdt) BERTH_TRY(found->container->update_rdt(l3_cache_schema, mem_bw_schema), "update");
   BERTH_TRY(found->container->update(resources), "update");
   return 0;
 }

@@ -193,6 +193,18 @@ Result<> LinuxContainer::update(const spec::Resources& resources) {
   return parts_.cgroup.set(resources, true);
 }
 
+Result<> LinuxContainer::update_rdt(const std::string& l3_cache_schema, const std::string& mem_bw_schema) {
+  if (!parts_.spec.linux || !parts_.spec.linux->intel_rdt) {
+    return fail(Code::kPrecondition, "the container was made without linux.intelRdt");
+  }
+  spec::IntelRdt changed = *parts_.spec.linux->intel_rdt;
+  changed.schemata.clear();
+  changed.l3_cache_schema = l3_cache_schema;
+  changed.mem_bw_schema = mem_bw_schema;
+  BERTH_ASSIGN(auto group, RdtGroup::open(changed, parts_.id, parts_.resctrl_root), "update");
+  return group.update();
+}
+
 Result<bool> LinuxContainer::oom_killed() const {
   BERTH_ASSIGN(const std::uint64_t kills, parts_.cgroup.oom_kills(), "out-of-memory kills");
   return kills > 0;

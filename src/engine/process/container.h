@@ -49,6 +49,7 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] bool alive() const override;
   [[nodiscard]] bool waiting() const override;
   [[nodiscard]] Result<bool> paused() const override { return parts_.cgroup.frozen(); }
+  Result<> update_rdt(const std::string& l3_cache_schema, const std::string& mem_bw_schema) override;
 
  private:
   /// Sends the start over `channel_fd`, if that was not done, and waits for exec or its error.

@@ -270,6 +270,9 @@ TEST_F(RdtTest, AGroupOfTheContainersOwn) {
   ASSERT_TRUE(container->start().has_value());
   EXPECT_EQ(exec(*container, *script_spec("echo in").process).value_or(""), "in\n");
   EXPECT_THAT(file(group + "/tasks"), ::testing::StartsWith("0")) << "the exec joined by itself";
+  ASSERT_TRUE(container->update_rdt("L3:0=001", "MB:0=99").has_value());
+  EXPECT_THAT(file(group + "/schemata"), ::testing::StartsWith("L3:0=001\nMB:0=99\n"));
+  EXPECT_EQ(container->update_rdt("L3:0=1\nX", "").error().code(), Code::kInvalid);
   empty_group(group);
   finish(*container);
   EXPECT_FALSE(os::exists(root_ + "/" + group));

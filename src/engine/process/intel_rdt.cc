@@ -167,6 +167,12 @@ Result<> RdtGroup::create() {
   return told;
 }
 
+Result<> RdtGroup::update() {
+  auto done = write_schemata();
+  if (!done) return explained(std::move(done).error().in("linux.intelRdt"));
+  return {};
+}
+
 Result<> RdtGroup::add(pid_t pid) {
   BERTH_ASSIGN(const auto files, entry(), "linux.intelRdt");
   for (const auto& file : files) {

@@ -40,6 +40,8 @@ class RdtGroup final {
   /// group of the container's id; kNotFound closID without schemata names none; kPrecondition the group has other
   /// schemata; what the kernel says to them.
   Result<> create();
+  /// Writes the schemata to a group that is there, whatever it has now.
+  Result<> update();
   /// Assigns a process, by its pid here.
   Result<> add(pid_t pid);
   /// The open `tasks` files, for a process that assigns itself by enter_rdt().

@@ -39,6 +39,9 @@ class ProcessContainer : public Container {
   /// Whether init still waits for start(). Needs a start socket or a container of this object's own making.
   [[nodiscard]] virtual bool waiting() const = 0;
   [[nodiscard]] virtual Result<bool> paused() const = 0;
+  /// New schemata for the container's group in resctrl; empty: as it is. kPrecondition: it was made without
+  /// linux.intelRdt.
+  virtual Result<> update_rdt(const std::string& l3_cache_schema, const std::string& mem_bw_schema) = 0;
 };
 
 /// Linux containers by clone3 in the calling process, which must have one thread. Children are the caller's: it reaps
