@@ -100,8 +100,9 @@ Result<Child> spawn(const SpawnOptions& options) {
   const auto argv = pointers(options.argv);
   const auto env = pointers(options.env);
   Child child;
-  const int error = ::posix_spawnp(&child.pid, argv[0], actions.get(), attributes.get(), argv.data(), env.data());
-  if (error != 0) return fail_errno(error, "start " + options.argv[0]);
+  const char* const program = options.program.empty() ? argv[0] : options.program.c_str();
+  const int error = ::posix_spawnp(&child.pid, program, actions.get(), attributes.get(), argv.data(), env.data());
+  if (error != 0) return fail_errno(error, std::string("start ") + program);
   // The child is not reaped before the caller does so: its pid cannot have been used again.
   child.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, child.pid, 0)));
   if (!child.pidfd) return fail_errno(errno, "pidfd_open of " + options.argv[0]);

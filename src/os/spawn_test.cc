@@ -38,6 +38,16 @@ TEST_F(SpawnTest, RunGivesOutputAndCode) {
   EXPECT_EQ(output->err, "hi\n");
 }
 
+TEST_F(SpawnTest, AProgramMayBeCalledOtherwise) {
+  RunOptions options;
+  options.spawn.program = "/bin/sh";
+  options.spawn.argv = {"another name", "-c", "cat /proc/$$/cmdline"};
+  options.spawn.env = {"PATH=/bin:/usr/bin"};
+  const auto result = run(std::move(options));
+  ASSERT_TRUE(result.has_value()) << result.error().text();
+  EXPECT_TRUE(result->out.starts_with(std::string("another name\0-c", 15))) << result->out;
+}
+
 TEST_F(SpawnTest, UnreadInputIsNoError) {
   auto options = shell("exit 0");
   options.input = std::string(300'000, 'y');

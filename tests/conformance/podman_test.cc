@@ -170,6 +170,34 @@ TEST_P(PodmanTest, APodSharesItsNetwork) {
   EXPECT_EQ(must({"ps", "--all", "--quiet"}), "");
 }
 
+TEST_P(PodmanTest, AHostPortLeadsToTheContainer) {
+  if (!os::exists("/usr/lib/cni/portmap")) GTEST_SKIP() << "containernetworking-plugins is not installed";
+  ASSERT_TRUE(os::make_dirs(folder() + "/cni").has_value());
+  // A bridge of the test's network namespace, not podman's default one of the machine.
+  write("cni/test.conflist", R"({"cniVersion": "0.4.0", "name": "test", "plugins": [
+    {"type": "bridge", "bridge": "test0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+     "ipam": {"type": "host-local", "dataDir": ")" +
+                                 folder() + R"(/leases",
+              "ranges": [[{"subnet": "10.213.0.0/24"}]]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}]})");
+  write("containers.conf",
+        "[containers]\ndefault_ulimits = [\"nofile=1000:1000\", \"nproc=1000:1000\"]\n"
+        "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n"
+        "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"/usr/lib/cni\"]\nnetwork_config_dir = \"" +
+            folder() + "/cni\"\n");
+  start("web", {"--network", "test", "--publish", "127.0.0.1:8931:80"},
+        {"sh", "-c", "echo from inside >/tmp/index.html; exec busybox httpd -f -p 80 -h /tmp"});
+  std::string answer;
+  EXPECT_TRUE(wait_until(std::chrono::seconds(20), [&] {
+    answer = run({"curl", "-s", "--max-time", "2", "http://127.0.0.1:8931/index.html"}).out;
+    return !answer.empty();
+  }));
+  EXPECT_EQ(answer, "from inside\n");
+  EXPECT_THAT(must({"port", "web"}), HasSubstr("80/tcp -> 127.0.0.1:8931"));
+  must({"rm", "--force", "--time", "0", "web"});
+  EXPECT_NE(run({"curl", "-s", "--max-time", "2", "http://127.0.0.1:8931/index.html"}).code, 0);
+}
+
 TEST_P(PodmanTest, AnInitProcessIsPutInFront) {
   if (!os::exists("/usr/bin/catatonit")) GTEST_SKIP() << "catatonit is not installed: podman has no --init";
   const Ran ran = run_once({"--init"}, {"ps"});

@@ -15,7 +15,7 @@ Result<> run_hook(const spec::Hook& hook, const std::string& state) {
   os::RunOptions options;
   options.spawn.argv = hook.args;
   if (options.spawn.argv.empty()) options.spawn.argv.push_back(hook.path);
-  options.spawn.argv[0] = hook.path;
+  options.spawn.program = hook.path;
   options.spawn.env = hook.env;
   options.input = state;
   options.output_limit = kOutputLimit;
