@@ -93,6 +93,14 @@ struct RemoveCommand {
 Result<int> remove(Client& client, const RemoveCommand& command);
 
 Result<int> inspect(Client& client, const std::vector<std::string>& names);
+
+struct WhyCommand {
+  std::string object;
+  bool json = false;
+};
+/// What happened to a pod, step by step.
+Result<int> why(Client& client, const WhyCommand& command);
+
 Result<int> version(Client& client);
 
 }  // namespace berth::cli

@@ -134,6 +134,13 @@ void container_commands(CLI::App& app, Action& action) {
     sub->add_flag("-f,--force", command->force, "also running ones");
     sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::remove(c, *command); }; });
   }
+  {
+    auto command = std::make_shared<berth::cli::WhyCommand>();
+    auto* sub = app.add_subcommand("why", "Tell what happened to a pod, step by step, also after its removal");
+    sub->add_option("pod", command->object, "id of a pod or container, name, or NAMESPACE/NAME")->required();
+    sub->add_flag("--json", command->json, "print JSON");
+    sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::why(c, *command); }; });
+  }
   auto* sub = app.add_subcommand("version", "Show the versions of this program and of the daemon");
   sub->callback([&action] { action = berth::cli::version; });
 }

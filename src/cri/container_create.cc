@@ -86,6 +86,7 @@ Result<pb::CreateContainerResponse> ServiceImpl::create_container(const Call& ca
   const std::string key = "create " + sandbox_id + " " + std::to_string(metadata.attempt()) + " " + metadata.name();
   const std::string title = "CreateContainer " + metadata.name() + " in " + sandbox_id.substr(0, 13);
   auto id = operations_.run(key, title, call, [this, request, sandbox_id](Operation& operation) -> Result<std::string> {
+    operation.about(sandbox_id);
     const auto pod = make_pod(sandbox_id);
     const OperationLock::Guard guard(pod->turn, operation);
     return make_container(operation, request, sandbox_id);
@@ -119,6 +120,7 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
   ContainerRecord record;
   record.id = new_id();
   record.sandbox_id = sandbox_id;
+  operation.about(sandbox_id, record.id);
   record.created_at_ns = wall_now_ns();
   record.config = config;
   record.resources = config.linux().resources();

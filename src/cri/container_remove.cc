@@ -16,6 +16,7 @@ Result<pb::RemoveContainerResponse> ServiceImpl::remove_container(const Call& ca
   auto done =
       operations_.run("remove " + id, "RemoveContainer " + id, call,
                       [this, id, sandbox_id](Operation& operation) -> Result<std::string> {
+                        operation.about(sandbox_id, id);
                         const auto pod = make_pod(sandbox_id);
                         const OperationLock::Guard guard(pod->turn, operation);
                         BERTH_TRY(remove_container_locked(operation, id), "remove container " + id.substr(0, 13));

@@ -20,6 +20,7 @@ Result<pb::StartContainerResponse> ServiceImpl::start_container(const Call& call
   const std::string sandbox_id = found->sandbox_id;
   auto done = operations_.run("start " + id, "StartContainer " + id, call,
                               [this, id, sandbox_id](Operation& operation) -> Result<std::string> {
+                                operation.about(sandbox_id, id);
                                 const auto pod = make_pod(sandbox_id);
                                 const OperationLock::Guard guard(pod->turn, operation);
                                 BERTH_TRY(start_locked(operation, id), "start container " + id.substr(0, 13));

@@ -89,6 +89,7 @@ Result<pb::StopContainerResponse> ServiceImpl::stop_container(const Call& call,
   const std::string key = "stop " + record->id + " " + std::to_string(grace);
   auto done = operations_.run(
       key, "StopContainer " + record->id, call, [this, record, grace](Operation& operation) -> Result<std::string> {
+        operation.about(record->sandbox_id, record->id);
         BERTH_TRY(failpoint("stop-container"), "StopContainer");
         auto stopped = grace == 0 ? kill_container(operation, *record) : stop_gently(operation, *record, grace);
         if (!stopped) return fail(std::move(stopped).error());

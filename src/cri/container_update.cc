@@ -34,6 +34,7 @@ Result<pb::UpdateContainerResourcesResponse> ServiceImpl::update_container_resou
   auto done =
       operations_.run(key, "UpdateContainerResources " + id, call,
                       [this, id, sandbox_id, asked = request.linux()](Operation& operation) -> Result<std::string> {
+                        operation.about(sandbox_id, id);
                         const auto pod = make_pod(sandbox_id);
                         const OperationLock::Guard guard(pod->turn, operation);
                         BERTH_TRY(update_locked(operation, id, asked), "update container " + id.substr(0, 13));

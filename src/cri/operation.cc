@@ -16,6 +16,13 @@ using std::chrono::steady_clock;
 // How often a waiting call looks whether its client is still there.
 constexpr std::chrono::milliseconds kStopPoll{500};
 
+// Of one operation in its timeline: a sandbox with many containers has more than is worth reading.
+constexpr std::size_t kMaxSteps = 64;
+
+std::int64_t micros_since(SteadyTime since) {
+  return std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - since).count();
+}
+
 std::string seconds_text(SteadyTime since) {
   const auto passed = std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - since).count();
   return std::to_string(passed) + " s";
@@ -47,21 +54,28 @@ unsigned Operation::enter(std::string name) {
   return next_id_++;
 }
 
-void Operation::leave(unsigned id) {
+void Operation::leave(unsigned id, TimelineEntry entry) {
   MutexLock lock(mutex_);
-  std::erase_if(active_, [id](const Active& entry) { return entry.id == id; });
+  std::erase_if(active_, [id](const Active& active) { return active.id == id; });
+  if (steps_.size() < kMaxSteps) steps_.push_back(std::move(entry));
+}
+
+void Operation::about(std::string sandbox_id, std::string container_id) {
+  MutexLock lock(mutex_);
+  sandbox_id_ = std::move(sandbox_id);
+  container_id_ = std::move(container_id);
 }
 
 Stage::Stage(Operation& operation, std::string_view name, std::string_view object)
-    : operation_(operation), name_(name), since_(steady_clock::now()) {
+    : operation_(operation), name_(name), since_(steady_clock::now()), at_ns_(wall_now_ns()) {
   if (!object.empty()) name_.append(" ").append(object);
   id_ = operation_.enter(name_);
 }
 
 Stage::~Stage() {
-  operation_.leave(id_);
+  const auto us = micros_since(since_);
+  operation_.leave(id_, {.at_ns = at_ns_, .took_us = us, .operation = operation_.title(), .step = name_, .error = {}});
   if (log_level() != LogLevel::kDebug) return;
-  const auto us = std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - since_).count();
   log_debug("stage", {{"operation", operation_.title()}, {"stage", name_}, {"us", us}});
 }
 
@@ -81,11 +95,30 @@ std::shared_ptr<Operation> Operations::join_or_start(const std::string& key, con
       MutexLock lock(mutex_);
       running_.erase(key);
     }
-    MutexLock lock(operation->mutex_);
-    operation->result_ = std::move(result);
-    operation->done_.notify_all();
+    finish(*operation, std::move(result));
   });
   return operation;
+}
+
+/// Whoever waits is answered first; what is noted is not in his way.
+void Operations::finish(Operation& operation, Result<std::string> result) {
+  std::vector<TimelineEntry> entries;
+  std::string sandbox;
+  std::string container;
+  {
+    MutexLock lock(operation.mutex_);
+    entries = std::move(operation.steps_);
+    sandbox = operation.sandbox_id_;
+    container = operation.container_id_;
+    entries.push_back({.at_ns = operation.at_ns_,
+                       .took_us = micros_since(operation.since_),
+                       .operation = operation.title_,
+                       .step = {},
+                       .error = result ? std::string() : result.error().text()});
+    operation.result_ = std::move(result);
+    operation.done_.notify_all();
+  }
+  if (timelines_ != nullptr && !sandbox.empty()) timelines_->note(sandbox, container, std::move(entries));
 }
 
 Result<std::string> Operations::run(const std::string& key, const std::string& title, const Call& call, Body body) {

@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -12,6 +13,7 @@
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "cri/service.h"
+#include "cri/timeline.h"
 #include "cri/workers.h"
 
 namespace berth::cri {
@@ -23,6 +25,8 @@ class Operation final {
   explicit Operation(std::string title) : title_(std::move(title)) {}
 
   [[nodiscard]] const std::string& title() const { return title_; }
+  /// Which pod, and which container of it if any, this is about: for the pod's timeline.
+  void about(std::string sandbox_id, std::string container_id = {}) BERTH_EXCLUDES(mutex_);
   /// "step: stat volume /mnt/x, 41 s": the stage that has been running longest.
   [[nodiscard]] std::string current_step() const BERTH_EXCLUDES(mutex_);
 
@@ -35,18 +39,23 @@ class Operation final {
     SteadyTime since;
   };
   unsigned enter(std::string name) BERTH_EXCLUDES(mutex_);
-  void leave(unsigned id) BERTH_EXCLUDES(mutex_);
+  void leave(unsigned id, TimelineEntry entry) BERTH_EXCLUDES(mutex_);
 
   const std::string title_;
+  const SteadyTime since_ = std::chrono::steady_clock::now();
+  const std::int64_t at_ns_ = wall_now_ns();
   mutable Mutex mutex_;
   std::condition_variable_any done_;
   std::vector<Active> active_ BERTH_GUARDED_BY(mutex_);
   unsigned next_id_ BERTH_GUARDED_BY(mutex_) = 1;
+  std::string sandbox_id_ BERTH_GUARDED_BY(mutex_);
+  std::string container_id_ BERTH_GUARDED_BY(mutex_);
+  std::vector<TimelineEntry> steps_ BERTH_GUARDED_BY(mutex_);  ///< that are over
   std::optional<Result<std::string>> result_ BERTH_GUARDED_BY(mutex_);
 };
 
-/// A stage of an operation, from construction to destruction: what a deadline names, and the one place where stages and
-/// their durations are logged.
+/// A stage of an operation, from construction to destruction: what a deadline names, what the pod's timeline lists, and
+/// the one place where stages and their durations are logged.
 class Stage final {
  public:
   /// `object`: what it works on (an id, a path); may be empty.
@@ -61,6 +70,7 @@ class Stage final {
   Operation& operation_;
   std::string name_;
   SteadyTime since_;
+  std::int64_t at_ns_;
   unsigned id_;
 };
 
@@ -69,7 +79,8 @@ class Operations final {
  public:
   using Body = std::function<Result<std::string>(Operation& operation)>;
 
-  explicit Operations(Workers& workers) : workers_(workers) {}
+  /// `timelines` is told of each operation that is over and knows its pod; nullptr: nobody.
+  explicit Operations(Workers& workers, Timelines* timelines = nullptr) : workers_(workers), timelines_(timelines) {}
 
   /// Joins the running operation `key`, or starts `body` as a new one on a worker, and waits for its result.
   /// Errors: what `body` answers; kTimeout at the call's deadline, naming the current step, and kCancelled when the
@@ -83,7 +94,10 @@ class Operations final {
   std::shared_ptr<Operation> join_or_start(const std::string& key, const std::string& title, Body body)
       BERTH_EXCLUDES(mutex_);
 
+  void finish(Operation& operation, Result<std::string> result);
+
   Workers& workers_;
+  Timelines* timelines_;
   Mutex mutex_;
   std::map<std::string, std::shared_ptr<Operation>, std::less<>> running_ BERTH_GUARDED_BY(mutex_);
 };

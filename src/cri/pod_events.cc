@@ -37,6 +37,14 @@ void set_exit(ContainerRecord& record, const bs::ContainerInfo& info) {
   }
 }
 
+/// Empty for an end that is none to explain.
+std::string end_text(const ContainerRecord& record) {
+  if (record.exit_code == 0 && record.message.empty()) return {};
+  std::string text = record.reason + ", exit code " + std::to_string(record.exit_code);
+  if (!record.message.empty()) text.append(": ").append(record.message);
+  return text;
+}
+
 }  // namespace
 
 Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
@@ -93,6 +101,8 @@ void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shar
     }
     // The exit is durable: the shim need not keep it, and its cgroup goes.
     if (info.state() == bs::CONTAINER_STATE_STOPPED && (*record)->phase == ContainerPhase::kExited) {
+      note_event(pod->id(), info.id(), "container " + (*record)->config.metadata().name() + " ended",
+                 end_text(**record));
       auto removed = link->remove(info.id());
       ignore(removed, "stop and removal of the container ask again");
     }
@@ -141,6 +151,7 @@ void ServiceImpl::shim_has_died(Pod& pod, const std::string& how) {
   });
   if (!stored)
     log_error("the end of a pod cannot be recorded", {{"sandbox", pod.id()}, {"err", stored.error().text()}});
+  note_event(pod.id(), {}, "the pod's shim ended", how);
   containers_died(pod.id(), "ShimDied", how, 137);
   auto cleaned = clean_after_shim(options_.shim_path, dir_of(pod.id()), pod.id());
   if (!cleaned) log_warn("what a shim left stays for now", {{"sandbox", pod.id()}, {"err", cleaned.error().text()}});

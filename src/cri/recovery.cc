@@ -40,7 +40,9 @@ void warn(const char* what, const std::string& id, const Result<>& result) {
 }  // namespace
 
 Result<> ServiceImpl::recover() {
-  BERTH_ASSIGN(const auto unreadable, registry_->load(), "load");
+  std::vector<Timeline> timelines;
+  BERTH_ASSIGN(const auto unreadable, registry_->load(timelines), "load");
+  timelines_.load(std::move(timelines));
   for (const auto& text : unreadable) log_error("a record cannot be read and is passed over", {{"err", text}});
   BERTH_ASSIGN(const auto boot, db_->meta(kBootKey), "load");
   const bool rebooted = boot != host_.boot_id;
@@ -192,6 +194,7 @@ void ServiceImpl::finish_half_done() {
     const std::string key = (remove ? "remove-sandbox " : "stop-sandbox ") + record->id;
     operations_.start(key, "finish " + key,
                       [this, id = record->id, remove](Operation& operation) -> Result<std::string> {
+                        operation.about(id);
                         const auto pod = make_pod(id);
                         const OperationLock::Guard guard(pod->turn, operation);
                         auto done = remove ? remove_sandbox(operation, id) : stop_sandbox(operation, id);
@@ -205,6 +208,7 @@ void ServiceImpl::finish_half_done() {
     operations_.start(
         "remove " + record->id, "finish removal of " + record->id,
         [this, id = record->id, sandbox = record->sandbox_id](Operation& operation) -> Result<std::string> {
+          operation.about(sandbox, id);
           const auto pod = make_pod(sandbox);
           const OperationLock::Guard guard(pod->turn, operation);
           BERTH_TRY(remove_container_locked(operation, id), "container " + id);

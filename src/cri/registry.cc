@@ -145,7 +145,7 @@ Result<> Registry::erase_container(const std::string& id) {
   return {};
 }
 
-Result<std::vector<std::string>> Registry::load() {
+Result<std::vector<std::string>> Registry::load(std::vector<Timeline>& timelines) {
   MutexLock write(write_mutex_);
   BERTH_ASSIGN(auto content, db_.load(), "read the state database");
   MutexLock lock(mutex_);
@@ -157,6 +157,7 @@ Result<std::vector<std::string>> Registry::load() {
     auto shared = std::make_shared<const ContainerRecord>(std::move(record));
     containers_[shared->id] = std::move(shared);
   }
+  timelines = std::move(content.timelines);
   return std::move(content.unreadable);
 }
 

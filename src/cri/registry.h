@@ -48,7 +48,8 @@ class Registry final {
   Result<> erase_sandbox(const std::string& id) BERTH_EXCLUDES(write_mutex_, mutex_);
   Result<> erase_container(const std::string& id) BERTH_EXCLUDES(write_mutex_, mutex_);
   /// At start: what is in the database. Answers one message for each record that cannot be read.
-  Result<std::vector<std::string>> load() BERTH_EXCLUDES(write_mutex_, mutex_);
+  /// `timelines`: filled with what is there of them.
+  Result<std::vector<std::string>> load(std::vector<Timeline>& timelines) BERTH_EXCLUDES(write_mutex_, mutex_);
 
  private:
   template <class Record>

@@ -13,6 +13,7 @@ Result<pb::RemovePodSandboxResponse> ServiceImpl::remove_pod_sandbox(const Call&
   const std::string id = (*found)->id;
   auto done = operations_.run("remove-sandbox " + id, "RemovePodSandbox " + id, call,
                               [this, id](Operation& operation) -> Result<std::string> {
+                                operation.about(id);
                                 const auto pod = make_pod(id);
                                 const OperationLock::Guard guard(pod->turn, operation);
                                 BERTH_TRY(remove_sandbox(operation, id), "remove sandbox " + id.substr(0, 13));
@@ -50,6 +51,7 @@ Result<> ServiceImpl::remove_sandbox(Operation& operation, const std::string& id
     BERTH_TRY(os::remove_tree(dir_of(id)), "pod folder");
   }
   BERTH_TRY(registry_->erase_sandbox(id), "record");
+  timelines_.removed(id);
   drop_pod(id);
   MutexLock lock(network_mutex_);
   network_failed_.erase(id);

@@ -179,6 +179,9 @@ Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::Ru
   Making making;
   auto& record = making.record;
   record.id = new_id();
+  const auto& metadata = request.config().metadata();
+  timelines_.begin(record.id, metadata.namespace_(), metadata.name());
+  operation.about(record.id);
   record.created_at_ns = wall_now_ns();
   record.config = request.config();
   record.handler = request.runtime_handler();
@@ -194,8 +197,14 @@ Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::Ru
 
   making.undo.add("folder of sandbox " + record.id, [dir = making.dir] { return os::remove_tree(dir); });
   auto made = make_pod_side(operation, making);
-  if (!made) return fail(std::move(made).error());
-  BERTH_TRY(finish_sandbox(operation, making), "finish the sandbox");
+  if (made) {
+    made = finish_sandbox(operation, making);
+    if (!made) made = fail(std::move(made).error().in("finish the sandbox"));
+  }
+  if (!made) {
+    timelines_.removed(record.id);
+    return fail(std::move(made).error());
+  }
   return record.id;
 }
 

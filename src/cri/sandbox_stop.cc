@@ -52,6 +52,7 @@ Result<pb::StopPodSandboxResponse> ServiceImpl::stop_pod_sandbox(const Call& cal
   const std::string id = (*found)->id;
   auto done = operations_.run("stop-sandbox " + id, "StopPodSandbox " + id, call,
                               [this, id](Operation& operation) -> Result<std::string> {
+                                operation.about(id);
                                 const auto pod = make_pod(id);
                                 const OperationLock::Guard guard(pod->turn, operation);
                                 BERTH_TRY(stop_sandbox(operation, id), "stop sandbox " + id.substr(0, 13));

@@ -81,6 +81,23 @@ void ServiceImpl::drop_pod(const std::string& id) {
   pods_.erase(id);
 }
 
+void ServiceImpl::store_timeline(const std::string& id, const std::string& blob) {
+  auto stored = db_->put_timeline(id, blob);
+  if (!stored) log_warn("a timeline is not stored", {{"sandbox", id}, {"err", stored.error().text()}});
+}
+
+void ServiceImpl::forget_timeline(const std::string& id) {
+  auto erased = db_->erase_timeline(id);
+  if (!erased) log_warn("a timeline is not erased", {{"sandbox", id}, {"err", erased.error().text()}});
+}
+
+void ServiceImpl::note_event(const std::string& sandbox_id, const std::string& container_id, std::string what,
+                             std::string error) {
+  timelines_.note(
+      sandbox_id, container_id,
+      {{.at_ns = wall_now_ns(), .took_us = 0, .operation = std::move(what), .step = {}, .error = std::move(error)}});
+}
+
 Result<std::shared_ptr<ShimLink>> ServiceImpl::link_of(const std::string& sandbox_id) const {
   const auto pod = find_pod(sandbox_id);
   if (!pod) return fail(Code::kUnavailable, "the shim of pod " + sandbox_id + " is not running");

@@ -2,10 +2,13 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
 #include "cri/runtime/v1/api.pb.h"
+#include "cri/timeline.h"
 
 namespace berth::image {
 class Store;
@@ -84,6 +87,10 @@ class Service {
   virtual Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) = 0;
   virtual Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) = 0;
   virtual Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) = 0;
+
+  // ---- beyond CRI ----
+  /// What happened to a pod: Timelines::find().
+  virtual std::vector<Timeline> timelines(std::string_view object) = 0;
 };
 
 }  // namespace berth::cri

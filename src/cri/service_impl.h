@@ -69,6 +69,7 @@ class ServiceImpl final : public Service {
   Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;
   Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) override;
   Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
+  std::vector<Timeline> timelines(std::string_view object) override { return timelines_.find(object); }
 
  private:
   struct Making;  // a sandbox that is being made (sandbox_run.cc)
@@ -84,6 +85,11 @@ class ServiceImpl final : public Service {
   [[nodiscard]] Result<ContainerPtr> shown_container(std::string_view id) const;
   [[nodiscard]] std::string dir_of(const std::string& sandbox_id) const;
   [[nodiscard]] std::string dir_of(const ContainerRecord& record) const;
+
+  void store_timeline(const std::string& id, const std::string& blob);
+  void forget_timeline(const std::string& id);
+  /// Notes what happened to a container without anybody's asking.
+  void note_event(const std::string& sandbox_id, const std::string& container_id, std::string what, std::string error);
 
   [[nodiscard]] bool ending() const { return ending_.load(); }
 
@@ -167,7 +173,9 @@ class ServiceImpl final : public Service {
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<ttrpc::Reactor> reactor_;
   Workers workers_;
-  Operations operations_{workers_};
+  Timelines timelines_{{.store = [this](const auto& id, const auto& blob) { store_timeline(id, blob); },
+                        .forget = [this](const auto& id) { forget_timeline(id); }}};
+  Operations operations_{workers_, &timelines_};
   StatsCache stats_;
 
   mutable Mutex pods_mutex_;

@@ -22,6 +22,7 @@ constexpr const char* kSetup =
     "PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY;"
     "CREATE TABLE IF NOT EXISTS sandbox(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS container(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS timeline(id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;";
 
 std::string column_text(sqlite3_stmt* statement, int column) {
@@ -91,6 +92,8 @@ Result<> StateDb::start(const std::string& path) {
   if (layout < kLayout) BERTH_TRY(execute("PRAGMA user_version=1"), path);
   BERTH_TRY(prepare(&put_sandbox_, "INSERT OR REPLACE INTO sandbox(id, record) VALUES(?1, ?2)"), path);
   BERTH_TRY(prepare(&put_container_, "INSERT OR REPLACE INTO container(id, record) VALUES(?1, ?2)"), path);
+  BERTH_TRY(prepare(&put_timeline_, "INSERT OR REPLACE INTO timeline(id, record) VALUES(?1, ?2)"), path);
+  BERTH_TRY(prepare(&erase_timeline_, "DELETE FROM timeline WHERE id=?1"), path);
   BERTH_TRY(prepare(&erase_sandbox_, "DELETE FROM sandbox WHERE id=?1"), path);
   BERTH_TRY(prepare(&erase_container_, "DELETE FROM container WHERE id=?1"), path);
   return {};
@@ -113,7 +116,10 @@ Result<std::unique_ptr<StateDb>> StateDb::open(const std::string& path, std::str
 }
 
 StateDb::~StateDb() {
-  for (auto* statement : {put_sandbox_, put_container_, erase_sandbox_, erase_container_}) sqlite3_finalize(statement);
+  for (auto* statement :
+       {put_sandbox_, put_container_, put_timeline_, erase_timeline_, erase_sandbox_, erase_container_}) {
+    sqlite3_finalize(statement);
+  }
   sqlite3_close_v2(db_);
 }
 
@@ -143,16 +149,25 @@ Result<> StateDb::put(const ContainerRecord& record) {
   return store(&StateDb::put_container_, record.id, encode(record));
 }
 
-Result<> StateDb::erase_sandbox(const std::string& id) {
-  MutexLock lock(mutex_);
-  sqlite3_bind_text(erase_sandbox_, 1, id.data(), static_cast<int>(id.size()), SQLITE_STATIC);
-  return run(erase_sandbox_, "delete");
+Result<> StateDb::put_timeline(const std::string& id, const std::string& blob) {
+  return store(&StateDb::put_timeline_, id, blob);
 }
 
-Result<> StateDb::erase_container(const std::string& id) {
+Result<> StateDb::erase(sqlite3_stmt* StateDb::* member, const std::string& id) {
   MutexLock lock(mutex_);
-  sqlite3_bind_text(erase_container_, 1, id.data(), static_cast<int>(id.size()), SQLITE_STATIC);
-  return run(erase_container_, "delete");
+  sqlite3_stmt* const statement = this->*member;
+  sqlite3_bind_text(statement, 1, id.data(), static_cast<int>(id.size()), SQLITE_STATIC);
+  return run(statement, "delete");
+}
+
+Result<> StateDb::erase_sandbox(const std::string& id) {
+  return erase(&StateDb::erase_sandbox_, id);
+}
+Result<> StateDb::erase_container(const std::string& id) {
+  return erase(&StateDb::erase_container_, id);
+}
+Result<> StateDb::erase_timeline(const std::string& id) {
+  return erase(&StateDb::erase_timeline_, id);
 }
 
 Result<StateDb::Content> StateDb::load() {
@@ -176,6 +191,7 @@ Result<StateDb::Content> StateDb::load() {
   BERTH_TRY(read("SELECT id, record FROM sandbox ORDER BY id", decode_sandbox, content.sandboxes), "load sandboxes");
   BERTH_TRY(read("SELECT id, record FROM container ORDER BY id", decode_container, content.containers),
             "load containers");
+  BERTH_TRY(read("SELECT id, record FROM timeline ORDER BY id", decode_timeline, content.timelines), "load timelines");
   return content;
 }
 

@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "cri/records.h"
+#include "cri/timeline.h"
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -33,9 +34,14 @@ class StateDb final {
   Result<> erase_sandbox(const std::string& id) BERTH_EXCLUDES(mutex_);
   Result<> erase_container(const std::string& id) BERTH_EXCLUDES(mutex_);
 
+  /// The timeline of a pod (encode(), decode_timeline()); kept when its record is erased.
+  Result<> put_timeline(const std::string& id, const std::string& blob) BERTH_EXCLUDES(mutex_);
+  Result<> erase_timeline(const std::string& id) BERTH_EXCLUDES(mutex_);
+
   struct Content {
     std::vector<SandboxRecord> sandboxes;
     std::vector<ContainerRecord> containers;
+    std::vector<Timeline> timelines;
     std::vector<std::string> unreadable;  ///< one message for each record that did not decode; it stays on disk
   };
   [[nodiscard]] Result<Content> load() BERTH_EXCLUDES(mutex_);
@@ -50,6 +56,7 @@ class StateDb final {
   Result<> prepare(sqlite3_stmt** statement, const char* sql) BERTH_REQUIRES(mutex_);
   Result<> execute(const char* sql) BERTH_REQUIRES(mutex_);
   Result<> run(sqlite3_stmt* statement, const char* what) BERTH_REQUIRES(mutex_);
+  Result<> erase(sqlite3_stmt* StateDb::* member, const std::string& id) BERTH_EXCLUDES(mutex_);
   Result<> store(sqlite3_stmt* StateDb::* member, const std::string& id, const std::string& blob)
       BERTH_EXCLUDES(mutex_);
   [[nodiscard]] Error db_error(const char* what) const BERTH_REQUIRES(mutex_);
@@ -58,6 +65,8 @@ class StateDb final {
   sqlite3* db_ BERTH_GUARDED_BY(mutex_) = nullptr;
   sqlite3_stmt* put_sandbox_ BERTH_GUARDED_BY(mutex_) = nullptr;
   sqlite3_stmt* put_container_ BERTH_GUARDED_BY(mutex_) = nullptr;
+  sqlite3_stmt* put_timeline_ BERTH_GUARDED_BY(mutex_) = nullptr;
+  sqlite3_stmt* erase_timeline_ BERTH_GUARDED_BY(mutex_) = nullptr;
   sqlite3_stmt* erase_sandbox_ BERTH_GUARDED_BY(mutex_) = nullptr;
   sqlite3_stmt* erase_container_ BERTH_GUARDED_BY(mutex_) = nullptr;
 };

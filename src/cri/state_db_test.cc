@@ -185,7 +185,8 @@ TEST_F(StateDbTest, RegistryFindsByPrefixAndTellsChanges) {
   EXPECT_EQ(registry.sandbox("abc1")->message, "new");
   EXPECT_EQ(registry.update_sandbox("x", [](SandboxRecord&) { return true; }).error().code(), Code::kNotFound);
   Registry again(*db);
-  ASSERT_TRUE(again.load());
+  std::vector<Timeline> timelines;
+  ASSERT_TRUE(again.load(timelines));
   EXPECT_EQ(again.sandbox("abc1")->message, "new");
 }
 

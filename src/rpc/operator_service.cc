@@ -117,4 +117,31 @@ grpc::ServerWriteReactor<Progress>* OperatorService::PullImage(grpc::CallbackSer
   return call;
 }
 
+// From memory, so that it is answered here and now.
+grpc::ServerUnaryReactor* OperatorService::Why(grpc::CallbackServerContext* context,
+                                               const ::berth::v1::WhyRequest* request,
+                                               ::berth::v1::WhyResponse* response) {
+  for (const auto& timeline : service_.timelines(request->object())) {
+    auto* pod = response->add_pods();
+    pod->set_sandbox_id(timeline.sandbox_id);
+    pod->set_pod_namespace(timeline.pod_namespace);
+    pod->set_pod_name(timeline.pod_name);
+    pod->set_removed(timeline.removed);
+    pod->set_left_out(timeline.left_out);
+    for (const auto& entry : timeline.entries) {
+      auto* out = pod->add_entries();
+      out->set_at_ns(entry.at_ns);
+      out->set_took_us(entry.took_us);
+      out->set_operation(entry.operation);
+      out->set_step(entry.step);
+      out->set_error(entry.error);
+    }
+  }
+  auto* reactor = context->DefaultReactor();
+  reactor->Finish(response->pods_size() > 0
+                      ? grpc::Status::OK
+                      : to_status(Error(Code::kNotFound, "nothing is known of \"" + request->object() + "\"")));
+  return reactor;
+}
+
 }  // namespace berth::rpc

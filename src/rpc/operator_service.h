@@ -1,5 +1,6 @@
 #pragma once
 #include "berth/v1/operator.grpc.pb.h"
+#include "cri/service.h"
 #include "image/store.h"
 #include "rpc/lanes.h"
 
@@ -8,13 +9,18 @@ namespace berth::rpc {
 /// berth.v1.Operator over gRPC: what the command line needs beyond CRI.
 class OperatorService final : public ::berth::v1::Operator::CallbackService {
  public:
-  /// Both are borrowed and outlive the server.
-  OperatorService(image::Store& images, Lanes& lanes) : images_(images), lanes_(lanes) {}
+  /// All are borrowed and outlive the server.
+  OperatorService(cri::Service& service, image::Store& images, Lanes& lanes)
+      : service_(service), images_(images), lanes_(lanes) {}
 
   grpc::ServerWriteReactor<::berth::v1::PullImageProgress>* PullImage(
       grpc::CallbackServerContext* context, const ::berth::v1::PullImageRequest* request) override;
 
+  grpc::ServerUnaryReactor* Why(grpc::CallbackServerContext* context, const ::berth::v1::WhyRequest* request,
+                                ::berth::v1::WhyResponse* response) override;
+
  private:
+  cri::Service& service_;
   image::Store& images_;
   Lanes& lanes_;
 };

@@ -25,7 +25,10 @@ constexpr std::chrono::seconds kShutdownGrace{2};
 class GrpcServer final : public Server {
  public:
   GrpcServer(std::string path, cri::Service& service, image::Store& images)
-      : path_(std::move(path)), runtime_(service, lanes_), image_(service, lanes_), operator_(images, lanes_) {}
+      : path_(std::move(path)),
+        runtime_(service, lanes_),
+        image_(service, lanes_),
+        operator_(service, images, lanes_) {}
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;
   GrpcServer(GrpcServer&&) = delete;

@@ -83,6 +83,31 @@ TEST_F(CliTest, APodFromRunToRemove) {
   EXPECT_TRUE(must(os::list_dir(host().dir() + "/logs")).empty()) << "the pod's log folder goes with it";
 }
 
+TEST_F(CliTest, WhyTellsTheStoryOfAPodAlsoAfterItsEnd) {
+  EXPECT_NE(berth(run_args({"--rm", "--name", "told", image(), "sh", "-c", "exit 7"})).code, 0);
+  EXPECT_NE(berth(run_args({"--rm", "--name", "wrong", image(), "/no/such/program"})).code, 0);
+  const auto restart = [] {
+    host().kill9_daemon();
+    ASSERT_TRUE(ok(host().start_daemon()));
+  };
+  for (int round = 0; round < 2; ++round) {
+    const auto told = good({"why", "default/told"});
+    EXPECT_THAT(told, HasSubstr("pod default/told"));
+    EXPECT_THAT(told, HasSubstr("(removed)"));
+    for (const char* step : {"RunPodSandbox default/told: ok", "network attach", "start the shim", "CreateContainer",
+                             "prepare the root file system", "StartContainer", "RemovePodSandbox"}) {
+      EXPECT_THAT(told, HasSubstr(step));
+    }
+    EXPECT_THAT(told, HasSubstr("container told ended"));
+    EXPECT_THAT(told, HasSubstr("Error, exit code 7"));
+    EXPECT_THAT(told, HasSubstr(" ms  "));
+    EXPECT_THAT(good({"why", "wrong"}), HasSubstr("/no/such/program"));
+    EXPECT_THAT(good({"why", "--json", "wrong"}), HasSubstr("\"podName\": \"wrong\""));
+    EXPECT_THAT(berth({"why", "never-was"}).err, HasSubstr("nothing is known of"));
+    restart();  // and the same once more
+  }
+}
+
 TEST_F(CliTest, ExecPassesOutputErrorsAndCode) {
   good(run_args({"--name", "box", image(), "sleep", "1000"}));
   const auto ran = berth({"exec", "box", "sh", "-c", "echo out; echo err >&2; exit 5"});
