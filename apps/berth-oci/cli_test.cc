@@ -216,7 +216,7 @@ TEST_F(CliTest, WhatCannotBeSaysWhy) {
   EXPECT_THAT(oci({"run", bundle_.name()}).err, HasSubstr("ociVersion"));
   write_script("true");
   EXPECT_THAT(oci({"run", "../evil"}).err, HasSubstr("invalid container ID format"));
-  EXPECT_THAT(oci({"--systemd-cgroup", "run", "x"}).err, HasSubstr("systemd cgroup driver is not built"));
+  EXPECT_THAT(oci({"--systemd-cgroup", "run", "x"}).err, HasSubstr("for systemd cgroups, got"));
   EXPECT_THAT(oci({"checkpoint", "x"}).err, HasSubstr("not built"));
   EXPECT_THAT(oci({"run"}).err, HasSubstr("requires exactly 1 argument(s)"));
   EXPECT_THAT(oci({"run", "--wish", "x"}).err, HasSubstr("flag provided but not defined: -wish"));

@@ -6,6 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "beside.h"
 #include "output.h"
 #include "rootless.h"
 
@@ -133,6 +134,15 @@ Result<Args> parse_command(const Command& command, std::span<char* const> words)
   return args;
 }
 
+engine::process::Options engine_options(const Args& global, const char* own_name) {
+  engine::process::Options options;
+  const bool systemd = global.on("systemd-cgroup");
+  if (systemd) options.cgroup_driver = engine::process::CgroupDriver::kSystemd;
+  options.systemd_user = !machine_root();
+  options.scope_program = program_beside(own_name, "berth-scope");
+  return options;
+}
+
 }  // namespace
 
 std::span<const Command> commands() {
@@ -181,19 +191,16 @@ int run_program(int argc, char** argv, char** envp) {
     print(help_text(*command));
     return 0;
   }
-  if (global->on("systemd-cgroup")) {
-    return report(reporter, command,
-                  Error(Code::kUnsupported, "--systemd-cgroup: the systemd cgroup driver is not built"));
-  }
   if (command->enters) {
     if (auto safe = engine::process::protect_own_executable(argv, envp); !safe)
       return report(reporter, command, safe.error());
   }
   const auto rootless = rootless_of(*global);
   if (!rootless) return report(reporter, command, rootless.error());
-  const auto engine = engine::process::make_process_engine();
+  const auto options = engine_options(*global, argv[0]);
+  const auto engine = engine::process::make_process_engine(options);
   Context context{StateStore(global->has("root") ? global->value_or("root", "") : default_root()), *engine,
-                  std::move(*args), *rootless};
+                  std::move(*args), *rootless, options.systemd_user};
   const auto code = command->run(context);
   if (!code) return report(reporter, command, code.error());
   reporter.flush();

@@ -14,7 +14,8 @@ struct Context {
   StateStore store;
   engine::process::ProcessEngine& engine;
   Args args;
-  bool rootless = false;  ///< see rootless_of()
+  bool rootless = false;      ///< see rootless_of()
+  bool systemd_user = false;  ///< whose systemd --systemd-cgroup means
 };
 
 struct Command {

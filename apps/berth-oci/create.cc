@@ -96,7 +96,9 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   // Where its cgroup will be, before it is there: after a crash in between `delete --force` finds it.
   const std::string cgroups_path = bundle.spec.linux ? bundle.spec.linux->cgroups_path : std::string();
   BERTH_ASSIGN(made.record.cgroup, context_.engine.cgroup_for(cgroups_path, id), "cgroup");
-  if (context_.rootless && !may_make_cgroup(made.record.cgroup)) {
+  BERTH_ASSIGN(made.record.systemd_unit, context_.engine.unit_for(cgroups_path, id), "cgroup");
+  made.record.systemd_user = !made.record.systemd_unit.empty() && context_.systemd_user;
+  if (made.record.systemd_unit.empty() && context_.rootless && !may_make_cgroup(made.record.cgroup)) {
     leave_out_cgroups(bundle.spec);
     made.record.cgroup.clear();
   }
@@ -129,7 +131,12 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   auto container = engine.create_process(std::move(request));
   if (!container) return fail(std::move(container).error());
   made.container = std::move(*container);
-  auto done = write_pid_file(args, made.record.pid);
+  Result<> done;
+  if (made.container->cgroup_path() != made.record.cgroup) {
+    made.record.cgroup = made.container->cgroup_path();  // systemd decided
+    done = context_.store.save(made.record);
+  }
+  if (done) done = write_pid_file(args, made.record.pid);
   if (done && args.has("console-socket")) {
     const UniqueFd console = made.container->take_console();
     done = send_console(args.value_or("console-socket", ""), console.get());

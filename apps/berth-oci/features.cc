@@ -35,7 +35,7 @@ void write_linux(spec::JsonWriter& json) {
   write_list(json, "namespaces", std::array{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"});
   write_list(json, "capabilities", os::cap_names());
   json.key("cgroup").begin_object();
-  json.key("v1").boolean(true).key("v2").boolean(true).key("systemd").boolean(false).key("systemdUser").boolean(false);
+  json.key("v1").boolean(true).key("v2").boolean(true).key("systemd").boolean(true).key("systemdUser").boolean(true);
   json.key("rdma").boolean(true).end_object();
   write_seccomp(json);
   json.key("apparmor").begin_object().key("enabled").boolean(true).end_object();
@@ -89,7 +89,7 @@ Result<int> run_features(Context& /*context*/) {
       .string(std::to_string(seccomp->major) + "." + std::to_string(seccomp->minor) + "." +
               std::to_string(seccomp->micro));
   json.key("org.berth.version").string(BERTH_VERSION).end_object();
-  write_list(json, "potentiallyUnsafeConfigAnnotations", std::array<const char*, 0>{});
+  write_list(json, "potentiallyUnsafeConfigAnnotations", std::array{"org.systemd.property."});
   json.end_object();
   print(pretty_json(json.take()) + "\n");
   return 0;

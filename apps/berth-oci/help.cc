@@ -16,7 +16,7 @@ constexpr FlagHelp kFlagHelp[] = {
     {"log", "file for errors and warnings (default stderr)"},
     {"log-format", "text or json"},
     {"debug", "say more"},
-    {"systemd-cgroup", "not built: refused"},
+    {"systemd-cgroup", "have systemd make the cgroups; linux.cgroupsPath is then slice:prefix:name"},
     {"rootless",
      "true, false or auto: whether no cgroup is made where there is no right to. With spec: a configuration for a user "
      "without privileges"},

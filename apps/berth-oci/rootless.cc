@@ -30,10 +30,6 @@ bool in_user_namespace() {
   return words != std::vector<std::string_view>{"0", "0", "4294967295"};
 }
 
-bool machine_root() {
-  return ::geteuid() == 0 && !in_user_namespace();
-}
-
 /// The nearest folder above `path` that is there decides who may make what is missing.
 bool may_make_below(int root_fd, std::string path) {
   while (true) {
@@ -56,6 +52,10 @@ std::string path_in(const std::string& saved_path, const std::string& hierarchy)
 }
 
 }  // namespace
+
+bool machine_root() {
+  return ::geteuid() == 0 && !in_user_namespace();
+}
 
 std::string default_root() {
   const char* const runtime_dir = ::getenv("XDG_RUNTIME_DIR");  // NOLINT(concurrency-mt-unsafe): one thread

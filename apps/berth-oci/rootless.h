@@ -11,6 +11,9 @@ namespace berth::oci {
 /// folder. The same choice as runc's, so that callers find it.
 [[nodiscard]] std::string default_root();
 
+/// Root, and not of a user namespace alone.
+[[nodiscard]] bool machine_root();
+
 /// --rootless true|false|auto: whether a lack of rights over cgroups is no failure. "auto": for everybody who is not
 /// the machine's root. kInvalid another word.
 Result<bool> rootless_of(const Args& global);

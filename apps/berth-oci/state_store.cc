@@ -80,7 +80,11 @@ Result<> StateStore::save(const Record& record) const {
   json.key("id").string(record.id).key("bundle").string(record.bundle);
   json.key("pid").number(record.pid).key("startTime").unsigned_number(record.start_time);
   json.key("cgroup").string(record.cgroup).key("created").string(record.created);
-  json.key("owner").unsigned_number(record.owner).end_object();
+  json.key("owner").unsigned_number(record.owner);
+  if (!record.systemd_unit.empty()) {
+    json.key("systemdUnit").string(record.systemd_unit).key("systemdUser").boolean(record.systemd_user);
+  }
+  json.end_object();
   return os::write_file_atomic(folder(record.id) + "/state.json", json.take(), 0600);
 }
 
@@ -112,6 +116,8 @@ Result<Record> StateStore::load(const std::string& id) const {
     if (name == "cgroup") return reader.string(record.cgroup);
     if (name == "created") return reader.string(record.created);
     if (name == "owner") return reader.unsigned_number(owner, UINT32_MAX);
+    if (name == "systemdUnit") return reader.string(record.systemd_unit);
+    if (name == "systemdUser") return reader.boolean(record.systemd_user);
     return reader.skip(nullptr);
   });
   if (!read || !reader.finish()) return fail(reader.error().in("state of " + id).as(Code::kCorrupt));
@@ -161,6 +167,8 @@ Result<Found> find_container(const StateStore& store, engine::process::ProcessEn
   saved.cgroup_path = found.record.cgroup;
   saved.start_socket = store.start_socket(id);
   saved.shared_root = store.shared_root(id);
+  saved.systemd_unit = found.record.systemd_unit;
+  saved.systemd_user = found.record.systemd_user;
   if (with_spec) {
     BERTH_ASSIGN(found.spec, store.load_config(id), "container " + id);
     saved.spec = found.spec;

@@ -53,6 +53,7 @@ void add_hierarchy(int root_fd, const std::string& name, CgroupLayout& layout) {
   auto fd = open_at(root_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW);
   if (!fd) return;
   const auto fs = filesystem_type(fd->get());
+  if (fs && *fs == CGROUP2_SUPER_MAGIC && name == "unified") layout.unified = std::move(*fd);
   if (!fs || *fs != CGROUP_SUPER_MAGIC) return;
   CgroupHierarchy hierarchy{name, {}, std::move(*fd)};
   for (const auto part : split(name, ',')) {

@@ -16,10 +16,12 @@ struct CgroupHierarchy {
 };
 
 /// What is mounted below the cgroup root (/sys/fs/cgroup). Found without mountinfo: by the folders there and their file
-/// system type, as distributions lay them out. In the hybrid layout the v2 hierarchy without controllers is left out.
+/// system type, as distributions lay them out. In the hybrid layout the v2 hierarchy, which has no controllers, is
+/// apart.
 struct CgroupLayout {
   bool v2 = false;                           ///< one hierarchy, cgroup v2
   std::vector<CgroupHierarchy> hierarchies;  ///< empty: no cgroups here
+  UniqueFd unified;                          ///< the v2 hierarchy beside v1's, by which systemd counts processes
 
   /// The v1 hierarchy with `controller`, or the v2 one; nullptr if there is none.
   [[nodiscard]] const CgroupHierarchy* find(std::string_view controller) const;

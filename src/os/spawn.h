@@ -22,7 +22,7 @@ struct FdMapping {
 
 struct SpawnOptions {
   std::vector<std::string> argv;  ///< argv[0] is the program: a path with '/' is used as it is, else PATH is searched
-  std::string program;            ///< the program where argv[0] is only what it is told to be called
+  std::string program{};          ///< the program where argv[0] is only what it is told to be called
   std::vector<std::string> env;   ///< the whole environment, "NAME=value"
   std::string cwd;                ///< empty: the caller's
   std::vector<FdMapping> fds;     ///< 0, 1 and 2 are /dev/null unless mapped; nothing else is inherited

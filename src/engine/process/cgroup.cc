@@ -74,7 +74,7 @@ Result<Cgroup> Cgroup::locate(const os::CgroupLayout& layout, const std::string&
   const bool looks_systemd = std::ranges::count(spec_path, ':') == 2 && !spec_path.starts_with('/');
   if (looks_systemd) {
     return fail(Code::kUnsupported,
-                "linux.cgroupsPath \"" + spec_path + "\" is for the systemd cgroup driver, which is not built");
+                "linux.cgroupsPath \"" + spec_path + "\" is for the systemd cgroup driver, which is not in use here");
   }
   Cgroup cgroup;
   cgroup.layout_ = &layout;
@@ -95,10 +95,11 @@ Result<Cgroup> Cgroup::locate(const os::CgroupLayout& layout, const std::string&
   return cgroup;
 }
 
-Result<Cgroup> Cgroup::from_saved(const os::CgroupLayout& layout, const std::string& text) {
+Result<Cgroup> Cgroup::from_saved(const os::CgroupLayout& layout, const std::string& text, bool scope) {
   Cgroup cgroup;
   cgroup.layout_ = &layout;
   if (text.empty()) return cgroup;
+  if (scope && layout.unified.valid()) cgroup.unified_path_ = text;
   if (text.starts_with('/')) {
     cgroup.paths_.assign(layout.hierarchies.size(), text);
     return cgroup;
@@ -140,11 +141,11 @@ Result<UniqueFd> Cgroup::open_dir(std::string_view controller) const {
   return open_index(index);
 }
 
-Result<> Cgroup::create() const {
+Result<> Cgroup::create(bool occupied) const {
   for (std::size_t i = 0; i < paths_.size(); ++i) {
     const auto& hierarchy = layout_->hierarchies[i];
     BERTH_ASSIGN(const bool made, os::make_cgroup(hierarchy.root.get(), paths_[i]), "cgroup " + hierarchy.name);
-    if (!made) {
+    if (!made && !occupied) {
       std::vector<pid_t> present;
       BERTH_TRY(collect_pids(hierarchy.root.get(), paths_[i], present), hierarchy.name);
       if (!present.empty()) {
@@ -314,6 +315,11 @@ Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
       BERTH_ASSIGN(UniqueFd tasks, os::open_at(root, relative(path) + "/tasks", O_WRONLY), "cgroup");
       entry.v1_tasks.push_back(std::move(tasks));
     }
+  }
+  if (!unified_path_.empty()) {
+    const std::string file = relative(unified_path_) + "/cgroup.procs";
+    BERTH_ASSIGN(UniqueFd procs, os::open_at(layout_->unified.get(), file, O_WRONLY), "unified cgroup");
+    entry.v1_tasks.push_back(std::move(procs));
   }
   return entry;
 }

@@ -15,7 +15,7 @@ namespace berth::engine::process {
 /// How a new process gets into a cgroup: v2 by clone3 (CLONE_INTO_CGROUP), v1 by writing itself into each hierarchy.
 struct CgroupEntry {
   UniqueFd v2_dir;
-  std::vector<UniqueFd> v1_tasks;  ///< the open `tasks` files
+  std::vector<UniqueFd> v1_tasks;  ///< the open `tasks` files, and `cgroup.procs` where v2 stands beside v1
 
   /// v1: moves the calling process, which must have one thread. After fork, before anything else.
   /// The `tasks` file with "0" and not cgroup.procs: moving the single calling thread is the one migration for which
@@ -32,15 +32,18 @@ class Cgroup final {
   Cgroup() = default;
 
   /// Where a container's cgroup is. `spec_path`: linux.cgroupsPath; absolute from the hierarchy's root, relative from
-  /// the caller's own cgroup, empty means `id` relative. Makes nothing. Errors: kUnsupported "slice:prefix:name".
+  /// the caller's own cgroup, empty means `id` relative. Makes nothing. Errors: kUnsupported "slice:prefix:name",
+  /// which is for the systemd driver.
   static Result<Cgroup> locate(const os::CgroupLayout& layout, const std::string& spec_path, const std::string& id);
-  /// From saved().
-  static Result<Cgroup> from_saved(const os::CgroupLayout& layout, const std::string& text);
+  /// From saved(). `scope`: systemd made it, which counts its processes in the v2 hierarchy where one stands beside
+  /// v1's.
+  static Result<Cgroup> from_saved(const os::CgroupLayout& layout, const std::string& text, bool scope = false);
   /// The path if it is the same in every hierarchy, else lines "hierarchy:path".
   [[nodiscard]] std::string saved() const;
 
-  /// Makes the folders and, under v2, hands the controllers down to them. kExists when processes are there already.
-  [[nodiscard]] Result<> create() const;
+  /// Makes the folders and, under v2, hands the controllers down to them. kExists when processes are there already,
+  /// unless `occupied` says that they may be.
+  [[nodiscard]] Result<> create(bool occupied = false) const;
   /// Plans and applies `resources`: the files, and under v2 the device program; `update` replaces an earlier one.
   /// Device rules that cannot be enforced are an error, except for those who may not load programs at all (rootless): a
   /// warning.
@@ -97,6 +100,7 @@ class Cgroup final {
 
   const os::CgroupLayout* layout_ = nullptr;
   std::vector<std::string> paths_;  ///< as layout_->hierarchies
+  std::string unified_path_;        ///< in layout_->unified; empty: it has no part
 };
 
 }  // namespace berth::engine::process

@@ -11,6 +11,7 @@
 #include "engine/process/intel_rdt.h"
 #include "engine/process/protocol.h"
 #include "engine/process/seccomp_listener.h"
+#include "engine/process/systemd_scope.h"
 #include "os/channel.h"
 #include "os/file.h"
 #include "os/mount.h"
@@ -190,6 +191,11 @@ Result<> LinuxContainer::resume() {
 }
 
 Result<> LinuxContainer::update(const spec::Resources& resources) {
+  if (parts_.unit) {
+    // systemd first: what it knows is what it writes, and the exact values after it.
+    BERTH_ASSIGN(const auto properties, resource_properties(resources, parts_.cgroup.v2()), "update");
+    BERTH_TRY(set_scope(parts_.scope_program, *parts_.unit, properties), "update");
+  }
   return parts_.cgroup.set(resources, true);
 }
 
@@ -245,6 +251,7 @@ Result<> release_shared_root(const std::string& path) {
 Result<> LinuxContainer::remove() {
   if (removed_) return {};
   BERTH_TRY(clear_cgroup(), "remove");
+  if (parts_.unit) BERTH_TRY(stop_scope(parts_.scope_program, *parts_.unit), "remove");
   if (parts_.spec.linux && parts_.spec.linux->intel_rdt) {
     BERTH_TRY(remove_rdt(*parts_.spec.linux->intel_rdt, parts_.id, parts_.resctrl_root), "remove");
   }

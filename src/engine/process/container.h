@@ -1,9 +1,11 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/process/cgroup.h"
 #include "engine/process/process_engine.h"
+#include "engine/process/systemd_unit.h"
 #include "os/clone.h"
 
 namespace berth::engine::process {
@@ -19,6 +21,8 @@ class LinuxContainer final : public ProcessContainer {
     Cgroup cgroup;
     std::shared_ptr<const UniqueFd> filter_cache;  ///< nullptr: none
     std::string resctrl_root;                      ///< of Options
+    std::optional<SystemdUnit> unit;               ///< where systemd made the cgroup
+    std::string scope_program;                     ///< of Options
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;

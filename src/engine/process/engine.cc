@@ -15,6 +15,8 @@
 #include "engine/process/launch.h"
 #include "engine/process/net_devices.h"
 #include "engine/process/protocol.h"
+#include "engine/process/systemd_scope.h"
+#include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/pidfd.h"
 #include "os/socket.h"
@@ -214,14 +216,27 @@ class LinuxEngine final : public ProcessEngine {
   }
   Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) override;
   Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) override;
-  Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) override {
-    BERTH_ASSIGN(const Cgroup cgroup, locate(cgroups_path, id), "cgroup");
-    return cgroup.saved();
+  Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) override;
+  Result<std::string> unit_for(const std::string& cgroups_path, const std::string& id) override {
+    if (!by_systemd()) return std::string();
+    BERTH_ASSIGN(const SystemdUnit unit, systemd_unit(cgroups_path, id, options_.systemd_user), "cgroup");
+    return unit.name;
   }
 
  private:
   Result<std::shared_ptr<const os::CgroupLayout>> layout();
   Result<Cgroup> locate(const std::string& cgroups_path, const std::string& id);
+  [[nodiscard]] bool by_systemd() const { return options_.cgroup_driver == CgroupDriver::kSystemd; }
+  /// Where a container is put: its cgroup, made, and the scope around it.
+  struct Place {
+    Cgroup cgroup;
+    std::optional<SystemdUnit> unit;
+    std::optional<NewScope> scope;
+  };
+  /// Nothing is left when it fails.
+  Result<> make_place(const CreateRequest& request, Place& place);
+  Result<> make_scope(const CreateRequest& request, Place& place);
+  void undo(Place& place) const;
   Result<> make_rdt(const spec::IntelRdt& config, const std::string& id, std::optional<RdtGroup>& made);
   // The folder of compiled filters, opened at the first use; nullptr where there is none.
   const UniqueFd* filter_cache() {
@@ -265,15 +280,64 @@ Result<> LinuxEngine::make_rdt(const spec::IntelRdt& config, const std::string& 
   return {};
 }
 
+Result<std::string> LinuxEngine::cgroup_for(const std::string& cgroups_path, const std::string& id) {
+  if (by_systemd()) {
+    if (options_.systemd_user) return std::string();
+    BERTH_ASSIGN(const SystemdUnit unit, systemd_unit(cgroups_path, id, false), "cgroup");
+    BERTH_ASSIGN(const std::string path, slice_path(unit.slice), "cgroup");
+    return path + "/" + unit.name;
+  }
+  BERTH_ASSIGN(const Cgroup cgroup, locate(cgroups_path, id), "cgroup");
+  return cgroup.saved();
+}
+
+Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
+  BERTH_ASSIGN(const auto cgroups, layout(), "cgroup");
+  const spec::Linux* const config = request.spec.linux ? &*request.spec.linux : nullptr;
+  BERTH_ASSIGN(const SystemdUnit unit,
+               systemd_unit(config != nullptr ? config->cgroups_path : "", request.id, options_.systemd_user),
+               "cgroup");
+  UnitProperties properties = scope_properties(unit, request.id);
+  if (config != nullptr && config->resources) {
+    BERTH_ASSIGN(const auto limits, resource_properties(*config->resources, cgroups->v2), "cgroup");
+    properties.insert(properties.end(), limits.begin(), limits.end());
+  }
+  // Last, so that they have the last word.
+  BERTH_ASSIGN(const auto more, annotation_properties(request.spec.annotations), "cgroup");
+  properties.insert(properties.end(), more.begin(), more.end());
+  BERTH_ASSIGN(NewScope scope, NewScope::start(options_.scope_program, unit, properties), "cgroup");
+  place.unit = unit;
+  place.scope.emplace(std::move(scope));
+  BERTH_ASSIGN(place.cgroup, Cgroup::from_saved(*cgroups, place.scope->control_group(), true), "cgroup");
+  // v1: in the hierarchies that systemd does not use.
+  return place.cgroup.create(true);
+}
+
+void LinuxEngine::undo(Place& place) const {
+  place.scope.reset();
+  ignore(place.cgroup.remove(), "the first failure is the one to tell");
+  if (place.unit) ignore(stop_scope(options_.scope_program, *place.unit), "likewise");
+}
+
+Result<> LinuxEngine::make_place(const CreateRequest& request, Place& place) {
+  if (by_systemd()) {
+    auto made = make_scope(request, place);
+    if (!made) undo(place);
+    return made;
+  }
+  BERTH_ASSIGN(place.cgroup, locate(request.spec.linux ? request.spec.linux->cgroups_path : "", request.id), "cgroup");
+  auto made = place.cgroup.create();
+  if (!made && made.error().code() != Code::kExists) undo(place);
+  return made;
+}
+
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
   if (!valid_id(request.id)) return fail(Code::kInvalid, "container id \"" + request.id + "\" cannot name a container");
   BERTH_ASSIGN(const auto cgroups, layout(), "create");
   const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
-  BERTH_ASSIGN(const Cgroup cgroup, locate(config != nullptr ? config->cgroups_path : "", request.id), "create");
-  if (auto made = cgroup.create(); !made) {
-    if (made.error().code() != Code::kExists) ignore(cgroup.remove(), "the first failure is the one to tell");
-    return fail(std::move(made).error().in("create"));
-  }
+  Place place;
+  BERTH_TRY(make_place(request, place), "create");
+  const Cgroup& cgroup = place.cgroup;
   LinuxContainer::Parts parts;
   Result<> done;
   if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
@@ -291,7 +355,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   }
   if (!done) {
     if (rdt) ignore(rdt->remove(), "the first failure is the one to tell");
-    ignore(cgroup.remove(), "the first failure is the one to tell");
+    undo(place);
     if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "likewise");
     ignore(release_shared_root(request.shared_root), "likewise");
     return fail(std::move(done).error());
@@ -301,6 +365,8 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   parts.spec = std::move(request.spec);
   parts.layout = cgroups;
   parts.cgroup = cgroup;
+  parts.unit = std::move(place.unit);
+  parts.scope_program = options_.scope_program;
   parts.filter_cache = filter_cache_;
   parts.resctrl_root = options_.resctrl_root;
   parts.start_socket = std::move(request.start_socket);
@@ -311,7 +377,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   BERTH_ASSIGN(const auto cgroups, layout(), "attach");
   LinuxContainer::Parts parts;
-  BERTH_ASSIGN(parts.cgroup, Cgroup::from_saved(*cgroups, saved.cgroup_path), "attach");
+  BERTH_ASSIGN(parts.cgroup, Cgroup::from_saved(*cgroups, saved.cgroup_path, !saved.systemd_unit.empty()), "attach");
   parts.id = std::move(saved.id);
   parts.bundle = std::move(saved.bundle);
   parts.spec = std::move(saved.spec);
@@ -319,6 +385,8 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   parts.start_socket = std::move(saved.start_socket);
   parts.shared_root = std::move(saved.shared_root);
   parts.resctrl_root = options_.resctrl_root;
+  parts.scope_program = options_.scope_program;
+  if (!saved.systemd_unit.empty()) parts.unit = SystemdUnit{saved.systemd_unit, {}, saved.systemd_user};
   parts.init.pid = saved.pid;
   parts.start_time = saved.start_time;
   // The pidfd first, then the time: a pid that was recycled in between shows another time and is not ours.

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -6,11 +7,18 @@
 
 namespace berth::engine::process {
 
+enum class CgroupDriver : std::uint8_t { kCgroupfs, kSystemd };
+
 struct Options {
   /// Where cgroup hierarchies are mounted.
   std::string cgroup_root = "/sys/fs/cgroup";
   /// Folder in which compiled seccomp filters are kept, writable by nobody but us; empty or absent: none are.
   std::string filter_cache{};
+  /// Who makes the cgroups: we, or systemd, as scopes of the system's manager or of the caller's own.
+  CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
+  bool systemd_user = false;
+  /// The program that talks to systemd; a name without '/' is looked for in PATH.
+  std::string scope_program = "berth-scope";
   /// Where resctrl is mounted, for linux.intelRdt; empty: /sys/fs/resctrl, if it is.
   std::string resctrl_root{};
 };
@@ -26,6 +34,8 @@ struct Saved {
   std::string cgroup_path;       ///< as cgroup_path() gave it
   std::string start_socket;      ///< as CreateRequest::start_socket
   std::string shared_root;       ///< as CreateRequest::shared_root
+  std::string systemd_unit;      ///< as unit_for() gave it; empty: systemd has no part in it
+  bool systemd_user = false;     ///< as Options::systemd_user then
 };
 
 /// What only containers of this engine offer, for berth-oci.
@@ -51,8 +61,11 @@ class ProcessEngine : public Engine {
   [[nodiscard]] std::string_view name() const override { return "process"; }
   /// Takes up a container that another process created. Never fails because init is gone: see alive().
   virtual Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) = 0;
-  /// Where create() would put the cgroup, as ProcessContainer::cgroup_path(). Makes nothing.
+  /// Where create() would put the cgroup, as ProcessContainer::cgroup_path(). Makes nothing. Of a user's systemd, which
+  /// alone knows where its own are: empty.
   virtual Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) = 0;
+  /// The name of the unit that create() would have systemd make; empty under cgroupfs.
+  virtual Result<std::string> unit_for(const std::string& cgroups_path, const std::string& id) = 0;
   /// create() with the richer type.
   virtual Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) = 0;
 };
