@@ -101,6 +101,9 @@ struct WhyCommand {
 /// What happened to a pod, step by step.
 Result<int> why(Client& client, const WhyCommand& command);
 
+/// Looks for what nothing owns; ends with 1 when something of it is left.
+Result<int> fsck(Client& client, bool repair);
+
 Result<int> version(Client& client);
 
 }  // namespace berth::cli

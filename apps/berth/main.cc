@@ -141,6 +141,12 @@ void container_commands(CLI::App& app, Action& action) {
     sub->add_flag("--json", command->json, "print JSON");
     sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::why(c, *command); }; });
   }
+  {
+    auto repair = std::make_shared<bool>(false);
+    auto* sub = app.add_subcommand("fsck", "Look for everything of ours on the node that nothing owns");
+    sub->add_flag("--repair", *repair, "remove it");
+    sub->callback([repair, &action] { action = [repair](Client& c) { return berth::cli::fsck(c, *repair); }; });
+  }
   auto* sub = app.add_subcommand("version", "Show the versions of this program and of the daemon");
   sub->callback([&action] { action = berth::cli::version; });
 }

@@ -217,27 +217,4 @@ void ServiceImpl::finish_half_done() {
   }
 }
 
-/// Folders, root file systems and networks that no record owns.
-void ServiceImpl::remove_unowned() {
-  const auto folders = os::list_dir(options_.state_dir + "/pods");
-  for (const auto& id : folders ? *folders : std::vector<std::string>()) {
-    if (registry_->sandbox(id)) continue;
-    log_warn("a pod's folder without a record is removed", {{"sandbox", id}});
-    auto killed = kill_unrecorded_shims(options_.shim_path, id);
-    if (killed && *killed > 0) {
-      warn("what its shim left stays", id, clean_after_shim(options_.shim_path, dir_of(id), id));
-    }
-    warn("the folder stays", id, os::remove_tree(dir_of(id)));
-  }
-  for (const auto& id : options_.images->rootfs_holders()) {
-    if (!registry_->container(id)) warn("a root file system stays", id, options_.images->remove_rootfs(id));
-  }
-  for (const auto& id : options_.network->holders()) {
-    if (registry_->sandbox(id)) continue;
-    network::PodNetwork pod;
-    pod.sandbox_id = id;
-    warn("a network is not given back yet", id, options_.network->remove(pod));
-  }
-}
-
 }  // namespace berth::cri

@@ -29,6 +29,14 @@ struct Call {
   SteadyTime deadline = SteadyTime::max();  ///< the client's
 };
 
+/// Something of ours on the node that no record owns.
+struct Finding {
+  std::string kind;      ///< "process", "folder", "root-fs", "network", "link", "cgroup"
+  std::string object;    ///< a path, id or name
+  bool removed = false;  ///< it was there and is not any more
+  std::string error;     ///< why it could not be removed
+};
+
 struct ServiceOptions {
   std::string root_dir;         ///< persistent: the state database lives here
   std::string state_dir;        ///< runtime state: pods/<sandbox id>/...
@@ -89,6 +97,8 @@ class Service {
   virtual Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) = 0;
 
   // ---- beyond CRI ----
+  /// Looks for everything on the node that is ours and that no record owns; with `repair` removes it.
+  virtual Result<std::vector<Finding>> fsck(const Call& call, bool repair) = 0;
   /// What happened to a pod: Timelines::find().
   virtual std::vector<Timeline> timelines(std::string_view object) = 0;
 };

@@ -69,6 +69,7 @@ class ServiceImpl final : public Service {
   Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;
   Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) override;
   Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
+  Result<std::vector<Finding>> fsck(const Call& call, bool repair) override;
   std::vector<Timeline> timelines(std::string_view object) override { return timelines_.find(object); }
 
  private:
@@ -157,6 +158,12 @@ class ServiceImpl final : public Service {
   Result<> undo_sandbox(const SandboxRecord& record);
   void undo_container(const ContainerRecord& record);
   void finish_half_done();
+
+  // ---- audit.cc ----
+  struct Unowned;
+  /// What no record owns. A thing that is just being removed may be among it: look twice.
+  std::vector<Unowned> find_unowned();
+  void find_unowned_cgroups(std::vector<Unowned>& found);
   void remove_unowned();
 
   // ---- stats_collect.cc ----

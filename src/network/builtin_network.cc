@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <set>
 
 #include "base/ids.h"
 #include "base/log.h"
@@ -303,6 +304,27 @@ std::vector<std::string> BuiltinNetwork::holders() const {
   std::vector<std::string> ids;
   for (const auto& lease : leases_->all()) ids.push_back(lease.sandbox_id);
   return ids;
+}
+
+Result<std::vector<std::string>> BuiltinNetwork::strays() {
+  const MutexLock hold(mutex_);
+  std::vector<std::string> names;
+  BERTH_ASSIGN(const auto bridge, os::find_link(route_, options_.bridge), "look for the bridge");
+  if (!bridge || bridge->kind != "bridge") return names;
+  BERTH_ASSIGN(const auto links, os::list_links(route_), "list the links");
+  std::set<std::string> held;
+  // Under the lock and after the list: a lease is taken before its link is made.
+  for (const auto& lease : leases_->all()) held.insert(host_link_name(lease.sandbox_id));
+  for (const auto& link : links) {
+    if (link.master == bridge->index && link.kind == "veth" && !held.contains(link.name)) names.push_back(link.name);
+  }
+  return names;
+}
+
+Result<> BuiltinNetwork::remove_stray(const std::string& link) {
+  BERTH_ASSIGN(const auto names, strays(), "look again");
+  if (std::ranges::find(names, link) == names.end()) return {};
+  return reaper_.remove(link);
 }
 
 Result<> BuiltinNetwork::teardown() {

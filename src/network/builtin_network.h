@@ -26,6 +26,9 @@ class BuiltinNetwork final {
   Result<> remove(const std::string& sandbox_id);
   [[nodiscard]] bool holds(const std::string& sandbox_id) const { return leases_->find(sandbox_id).has_value(); }
   [[nodiscard]] std::vector<std::string> holders() const;
+  /// As Network.
+  [[nodiscard]] Result<std::vector<std::string>> strays();
+  Result<> remove_stray(const std::string& link);
   /// kPrecondition while a pod holds a lease.
   Result<> teardown();
   /// The last failure to set up what the pods share; empty when all is well.

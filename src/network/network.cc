@@ -45,6 +45,8 @@ class NodeNetwork final : public Network {
   }
 
   Result<> teardown() override { return builtin_->teardown(); }
+  Result<std::vector<std::string>> strays() override { return builtin_->strays(); }
+  Result<> remove_stray(const std::string& link) override { return builtin_->remove_stray(link); }
 
   Result<> probe() override {
     const auto config = cni_->config();

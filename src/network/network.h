@@ -88,6 +88,10 @@ class Network {
   virtual Result<> remove(const PodNetwork& pod) = 0;
   /// The ids of all sandboxes that hold something, for recovery.
   [[nodiscard]] virtual std::vector<std::string> holders() const = 0;
+  /// Names of links that are ports of the built-in bridge and that no sandbox holds. Asks the kernel.
+  [[nodiscard]] virtual Result<std::vector<std::string>> strays() = 0;
+  /// Removes a link that strays() named; kPrecondition when a sandbox holds it by now.
+  virtual Result<> remove_stray(const std::string& link) = 0;
   /// Removes the bridge, chains and tables that the built-in network shares between pods, when no pod holds anything.
   virtual Result<> teardown() = 0;
   /// Asks CNI plugins (STATUS, from version 1.1 on) whether they are ready, for status() to tell. Blocks; open() does

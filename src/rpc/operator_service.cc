@@ -117,6 +117,55 @@ grpc::ServerWriteReactor<Progress>* OperatorService::PullImage(grpc::CallbackSer
   return call;
 }
 
+namespace {
+
+// Looks at the node on the work lane. Deletes itself.
+class FsckCall final : public grpc::ServerUnaryReactor {
+ public:
+  FsckCall(cri::Service& service, bool repair, ::berth::v1::FsckResponse& response)
+      : service_(service), repair_(repair), response_(response) {}
+
+  void run(Lanes& lanes) {
+    if (!lanes.work.submit([this] { work(); })) {
+      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
+    }
+  }
+
+ private:
+  void work() {
+    const auto start = std::chrono::steady_clock::now();
+    const auto findings = service_.fsck({.stop = stop_.get_token()}, repair_);
+    log_call("Operator.Fsck", Lane::kWork, std::chrono::steady_clock::now() - start,
+             findings ? nullptr : &findings.error());
+    if (!findings) return Finish(to_status(findings.error()));
+    for (const auto& finding : *findings) {
+      auto* out = response_.add_findings();
+      out->set_kind(finding.kind);
+      out->set_object(finding.object);
+      out->set_removed(finding.removed);
+      out->set_error(finding.error);
+    }
+    Finish(grpc::Status::OK);
+  }
+  void OnCancel() override { stop_.request_stop(); }
+  void OnDone() override { delete this; }
+
+  cri::Service& service_;
+  const bool repair_;
+  ::berth::v1::FsckResponse& response_;
+  std::stop_source stop_;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* OperatorService::Fsck(grpc::CallbackServerContext* /*context*/,
+                                                const ::berth::v1::FsckRequest* request,
+                                                ::berth::v1::FsckResponse* response) {
+  auto* call = new FsckCall(service_, request->repair(), *response);
+  call->run(lanes_);
+  return call;
+}
+
 // From memory, so that it is answered here and now.
 grpc::ServerUnaryReactor* OperatorService::Why(grpc::CallbackServerContext* context,
                                                const ::berth::v1::WhyRequest* request,

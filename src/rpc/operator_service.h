@@ -19,6 +19,9 @@ class OperatorService final : public ::berth::v1::Operator::CallbackService {
   grpc::ServerUnaryReactor* Why(grpc::CallbackServerContext* context, const ::berth::v1::WhyRequest* request,
                                 ::berth::v1::WhyResponse* response) override;
 
+  grpc::ServerUnaryReactor* Fsck(grpc::CallbackServerContext* context, const ::berth::v1::FsckRequest* request,
+                                 ::berth::v1::FsckResponse* response) override;
+
  private:
   cri::Service& service_;
   image::Store& images_;

@@ -3,7 +3,10 @@
 
 #include "base/strings.h"
 #include "fixture.h"
+#include "os/clone.h"
 #include "os/file.h"
+#include "os/pidfd.h"
+#include "os/spawn.h"
 #include "wait.h"
 
 namespace berth::test {
@@ -106,6 +109,47 @@ TEST_F(CliTest, WhyTellsTheStoryOfAPodAlsoAfterItsEnd) {
     EXPECT_THAT(berth({"why", "never-was"}).err, HasSubstr("nothing is known of"));
     restart();  // and the same once more
   }
+}
+
+TEST_F(CliTest, FsckFindsAndRemovesWhatNothingOwns) {
+  good(run_args({"--name", "owned", image(), "sleep", "1000"}));
+  EXPECT_EQ(good({"fsck"}), "everything has an owner\n");
+
+  const std::string stray = std::string(64, 'a');
+  const std::string folder = host().state() + "/pods/" + stray;
+  ASSERT_TRUE(ok(os::make_dirs(folder)));
+  const std::string cgroup = "/sys/fs/cgroup/" + std::string(os::exists("/sys/fs/cgroup/pids") ? "pids/" : "") +
+                             host().cgroup_parent().substr(1) + "/" + stray;
+  ASSERT_TRUE(ok(os::make_dirs(cgroup)));
+  // One that works in the pod's folder, one in its cgroup.
+  const auto sleeper = [](const std::string& where) {
+    os::SpawnOptions options;
+    options.argv = {"sleep", "1000"};
+    options.env = {"PATH=/usr/bin:/bin"};
+    options.cwd = where;
+    return must(os::spawn(options));
+  };
+  const auto worker = sleeper(folder);
+  const auto member = sleeper("/");
+  ASSERT_TRUE(ok(os::write_existing(cgroup + "/cgroup.procs", std::to_string(member.pid))));
+  EXPECT_EQ(must(run_program({"ip", "link", "add", "stray0", "master", "berth0", "type", "veth"})).code, 0);
+
+  const auto found = berth({"fsck"});
+  EXPECT_EQ(found.code, 1);
+  for (const std::string& line : {"process  " + std::to_string(worker.pid) + " of pod " + stray, "folder   " + folder,
+                                  "cgroup   " + host().cgroup_parent() + "/" + stray, std::string("link     stray0")}) {
+    EXPECT_THAT(found.out, HasSubstr(line + ": nothing owns it\n"));
+  }
+  const auto repaired = good({"fsck", "--repair"});
+  EXPECT_THAT(repaired, HasSubstr("stray0: removed"));
+  EXPECT_EQ(good({"fsck"}), "everything has an owner\n");
+  for (const auto& path : {folder, cgroup}) EXPECT_FALSE(os::exists(path)) << path;
+  for (const auto* program : {&worker, &member}) {
+    EXPECT_TRUE(must(os::wait_readable(program->pidfd.get(), std::chrono::seconds(5))));
+    EXPECT_TRUE(ok(os::reap_pidfd(program->pidfd.get())));
+  }
+  EXPECT_EQ(good({"exec", "owned", "echo", "lives"}), "lives\n");
+  good({"rm", "-f", "owned"});
 }
 
 TEST_F(CliTest, ExecPassesOutputErrorsAndCode) {
