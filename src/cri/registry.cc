@@ -1,5 +1,7 @@
 #include "cri/registry.h"
 
+#include <utility>
+
 namespace berth::cri {
 
 namespace {
@@ -87,13 +89,71 @@ bool Registry::wait_container(std::string_view id, SteadyTime deadline,
   }
 }
 
+Event Registry::event_about(const std::string& object, const SandboxPtr& sandbox, std::string_view sandbox_id,
+                            pb::ContainerEventType type) const {
+  Event event{.number = 0,
+              .type = type,
+              .object = object,
+              .at_ns = wall_now_ns(),
+              .sandbox = sandbox ? sandbox : lookup(sandboxes_, sandbox_id),
+              .containers = {}};
+  for (const auto& [id, record] : containers_) {
+    if (record->sandbox_id == sandbox_id && visible(*record)) event.containers.push_back(record);
+  }
+  return event;
+}
+
+void Registry::send(Event event) {
+  for (const auto& [id, sink] : followers_) sink(event);
+}
+
+void Registry::tell(const SandboxPtr& before, const SandboxPtr& after) {
+  const auto& last = after ? after : before;
+  for (const auto type : events_of(before.get(), after.get())) {
+    const auto number = next_event_++;
+    if (followers_.empty()) continue;
+    Event event = event_about(last->id, last, last->id, type);
+    event.number = number;
+    send(std::move(event));
+  }
+}
+
+void Registry::tell(const ContainerPtr& before, const ContainerPtr& after) {
+  const auto& last = after ? after : before;
+  for (const auto type : events_of(before.get(), after.get())) {
+    const auto number = next_event_++;
+    if (followers_.empty()) continue;
+    Event event = event_about(last->id, nullptr, last->sandbox_id, type);
+    event.number = number;
+    send(std::move(event));
+  }
+}
+
+std::uint64_t Registry::follow(EventSink sink) {
+  MutexLock lock(mutex_);
+  for (const auto& [id, record] : sandboxes_) {
+    if (visible(*record)) sink(event_about(id, record, id, event_of_state(*record)));
+  }
+  for (const auto& [id, record] : containers_) {
+    if (visible(*record)) sink(event_about(id, nullptr, record->sandbox_id, event_of_state(*record)));
+  }
+  followers_.emplace(next_follower_, std::move(sink));
+  return next_follower_++;
+}
+
+void Registry::unfollow(std::uint64_t follower) {
+  MutexLock lock(mutex_);
+  followers_.erase(follower);
+}
+
 template <class Record>
 Result<> Registry::publish(Record record, Records<Record> Registry::* map) {
   BERTH_TRY(db_.put(record), "store the record of " + record.id);
   auto shared = std::make_shared<const Record>(std::move(record));
   MutexLock lock(mutex_);
-  (this->*map)[shared->id] = shared;
+  const auto before = std::exchange((this->*map)[shared->id], shared);
   changed_.notify_all();
+  tell(before, shared);
   return {};
 }
 
@@ -132,7 +192,9 @@ Result<> Registry::erase_sandbox(const std::string& id) {
   MutexLock write(write_mutex_);
   BERTH_TRY(db_.erase_sandbox(id), "forget sandbox " + id);
   MutexLock lock(mutex_);
+  const auto before = lookup(sandboxes_, id);
   sandboxes_.erase(id);
+  tell(before, nullptr);
   return {};
 }
 
@@ -140,8 +202,10 @@ Result<> Registry::erase_container(const std::string& id) {
   MutexLock write(write_mutex_);
   BERTH_TRY(db_.erase_container(id), "forget container " + id);
   MutexLock lock(mutex_);
+  const auto before = lookup(containers_, id);
   containers_.erase(id);
   changed_.notify_all();
+  tell(before, nullptr);
   return {};
 }
 

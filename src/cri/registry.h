@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
+#include "cri/events.h"
 #include "cri/records.h"
 #include "cri/state_db.h"
 
@@ -35,6 +36,11 @@ class Registry final {
   bool wait_container(std::string_view id, SteadyTime deadline,
                       const std::function<bool(const ContainerRecord*)>& ready) const BERTH_EXCLUDES(mutex_);
 
+  /// Tells `sink` the state of everything, and then each change, until unfollow(). `sink` is called under the readers'
+  /// lock.
+  std::uint64_t follow(EventSink sink) BERTH_EXCLUDES(mutex_);
+  void unfollow(std::uint64_t follower) BERTH_EXCLUDES(mutex_);
+
   // ---- writing: durable when it returns ----
   Result<> add(SandboxRecord record) BERTH_EXCLUDES(write_mutex_, mutex_);
   Result<> add(ContainerRecord record) BERTH_EXCLUDES(write_mutex_, mutex_);
@@ -52,6 +58,12 @@ class Registry final {
   Result<std::vector<std::string>> load(std::vector<Timeline>& timelines) BERTH_EXCLUDES(write_mutex_, mutex_);
 
  private:
+  [[nodiscard]] Event event_about(const std::string& object, const SandboxPtr& sandbox, std::string_view sandbox_id,
+                                  pb::ContainerEventType type) const BERTH_REQUIRES(mutex_);
+  void tell(const SandboxPtr& before, const SandboxPtr& after) BERTH_REQUIRES(mutex_);
+  void tell(const ContainerPtr& before, const ContainerPtr& after) BERTH_REQUIRES(mutex_);
+  void send(Event event) BERTH_REQUIRES(mutex_);
+
   template <class Record>
   using Records = std::map<std::string, std::shared_ptr<const Record>, std::less<>>;
   template <class Record>
@@ -63,6 +75,9 @@ class Registry final {
   mutable std::condition_variable_any changed_;
   Records<SandboxRecord> sandboxes_ BERTH_GUARDED_BY(mutex_);
   Records<ContainerRecord> containers_ BERTH_GUARDED_BY(mutex_);
+  std::map<std::uint64_t, EventSink> followers_ BERTH_GUARDED_BY(mutex_);
+  std::uint64_t next_follower_ BERTH_GUARDED_BY(mutex_) = 1;
+  std::uint64_t next_event_ BERTH_GUARDED_BY(mutex_) = 1;
 };
 
 }  // namespace berth::cri

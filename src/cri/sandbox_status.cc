@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cri/container_view.h"
+#include "cri/sandbox_view.h"
 #include "cri/service_impl.h"
 #include "spec/json_text.h"
 
@@ -22,7 +23,9 @@ bool matches(const SandboxRecord& record, const pb::PodSandboxFilter& filter) {
   return has_labels(record.config.labels(), filter.label_selector());
 }
 
-pb::PodSandboxStatus status_of(const SandboxRecord& record) {
+}  // namespace
+
+pb::PodSandboxStatus sandbox_status_of(const SandboxRecord& record) {
   pb::PodSandboxStatus status;
   status.set_id(record.id);
   *status.mutable_metadata() = record.config.metadata();
@@ -49,6 +52,8 @@ pb::PodSandboxStatus status_of(const SandboxRecord& record) {
   return status;
 }
 
+namespace {
+
 std::string info_json(const SandboxRecord& record) {
   spec::JsonWriter json;
   json.begin_object();
@@ -66,7 +71,7 @@ Result<pb::PodSandboxStatusResponse> ServiceImpl::pod_sandbox_status(const Call&
                                                                      const pb::PodSandboxStatusRequest& request) {
   BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PodSandboxStatus");
   pb::PodSandboxStatusResponse answer;
-  *answer.mutable_status() = status_of(*record);
+  *answer.mutable_status() = sandbox_status_of(*record);
   for (const auto& container : registry_->containers_of(record->id)) {
     if (visible(*container)) *answer.add_containers_statuses() = container_status_of(*container);
   }

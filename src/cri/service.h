@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "cri/events.h"
 #include "cri/runtime/v1/api.pb.h"
 #include "cri/timeline.h"
 
@@ -89,6 +90,10 @@ class Service {
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
   virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                                       const pb::ListContainerStatsRequest&) = 0;
+
+  /// GetContainerEvents: Registry::follow() and unfollow().
+  virtual std::uint64_t follow_events(EventSink sink) = 0;
+  virtual void unfollow_events(std::uint64_t follower) = 0;
 
   virtual Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) = 0;
   virtual Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) = 0;

@@ -64,6 +64,8 @@ class ServiceImpl final : public Service {
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
   Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                               const pb::ListContainerStatsRequest&) override;
+  std::uint64_t follow_events(EventSink sink) override { return registry_->follow(std::move(sink)); }
+  void unfollow_events(std::uint64_t follower) override { registry_->unfollow(follower); }
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
   Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) override;
   Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;

@@ -1,5 +1,6 @@
 #include "rpc/runtime_service.h"
 
+#include "rpc/events_call.h"
 #include "rpc/refuse.h"
 #include "rpc/unary.h"
 
@@ -208,7 +209,7 @@ grpc::ServerUnaryReactor* RuntimeService::RestorePod(grpc::CallbackServerContext
 
 grpc::ServerWriteReactor<cri::pb::ContainerEventResponse>* RuntimeService::GetContainerEvents(
     grpc::CallbackServerContext* /*context*/, const cri::pb::GetEventsRequest* /*request*/) {
-  return new RefusedStream<cri::pb::ContainerEventResponse>("GetContainerEvents");
+  return follow_events(service_, ending_.get_token());
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListMetricDescriptors(

@@ -1,4 +1,6 @@
 #pragma once
+#include <stop_token>
+
 #include "cri/runtime/v1/api.grpc.pb.h"
 #include "cri/service.h"
 #include "rpc/lanes.h"
@@ -10,6 +12,8 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
  public:
   /// Both are borrowed and outlive the server.
   RuntimeService(cri::Service& service, Lanes& lanes) : service_(service), lanes_(lanes) {}
+  /// Ends the streams that would go on for ever.
+  void end_streams() { ending_.request_stop(); }
 
   grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context, const cri::pb::VersionRequest* request,
                                     cri::pb::VersionResponse* response) override;
@@ -114,6 +118,7 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
  private:
   cri::Service& service_;
   Lanes& lanes_;
+  std::stop_source ending_;
 };
 
 }  // namespace berth::rpc

@@ -36,6 +36,7 @@ class GrpcServer final : public Server {
 
   ~GrpcServer() override {
     if (!server_) return;
+    runtime_.end_streams();
     server_->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
     server_->Wait();
     ::unlink(path_.c_str());

@@ -79,8 +79,6 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   stream(
       "StreamPodSandboxMetrics", [&](auto* c) { return runtime.StreamPodSandboxMetrics(c, {}); },
       pb::StreamPodSandboxMetricsResponse());
-  stream(
-      "GetContainerEvents", [&](auto* c) { return runtime.GetContainerEvents(c, {}); }, pb::ContainerEventResponse());
   stream("StreamImages", [&](auto* c) { return cri().images().StreamImages(c, {}); }, pb::StreamImagesResponse());
 }
 
