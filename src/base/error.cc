@@ -69,6 +69,11 @@ Code code_of_errno(int errno_value) {
     case ENOSYS:
     case EOPNOTSUPP:
       return Code::kUnsupported;
+    // A path that cannot be one, whoever looks for it.
+    case ENOTDIR:
+    case EISDIR:
+    case ENAMETOOLONG:
+      return Code::kInvalid;
     case ETIMEDOUT:
       return Code::kTimeout;
     case ECONNREFUSED:

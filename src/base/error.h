@@ -50,7 +50,7 @@ class [[nodiscard]] Error {
 
 /// The error of a failed system call: "<what>: <strerror>". Takes `errno_value` explicitly, at once after the call.
 /// The code follows from errno: ENOENT kNotFound, EEXIST kExists, EPERM/EACCES kDenied, ENOSPC/EDQUOT/EMFILE/ENOMEM
-/// kExhausted, ENOSYS/EOPNOTSUPP kUnsupported, ETIMEDOUT kTimeout, ECONNREFUSED/EPIPE kUnavailable, else kInternal.
+/// kExhausted, ENOSYS kUnsupported, ENOTDIR kInvalid, ETIMEDOUT kTimeout, ECONNREFUSED kUnavailable, else kInternal.
 Error errno_error(int errno_value, std::string_view what);
 
 }  // namespace berth

@@ -32,6 +32,8 @@ grpc::Status to_status(const Error& error) {
   for (char& c : text) {
     if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = ' ';
   }
+  // What docs/errors.md explains it under.
+  text.append(" [").append(code_name(error.code())).append("]");
   return {code, text};
 }
 
