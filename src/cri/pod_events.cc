@@ -32,8 +32,10 @@ void set_exit(ContainerRecord& record, const bs::ContainerInfo& info) {
   } else {
     record.reason = info.exit_code() == 0 ? "Completed" : "Error";
   }
+  record.message = info.message();
   if (info.log_bytes_dropped() > 0) {
-    record.message = std::to_string(info.log_bytes_dropped()) + " bytes of its output could not be written to the log";
+    if (!record.message.empty()) record.message.append("; ");
+    record.message += std::to_string(info.log_bytes_dropped()) + " bytes of its output could not be written to the log";
   }
 }
 
@@ -152,9 +154,10 @@ void ServiceImpl::shim_has_died(Pod& pod, const std::string& how) {
   if (!stored)
     log_error("the end of a pod cannot be recorded", {{"sandbox", pod.id()}, {"err", stored.error().text()}});
   note_event(pod.id(), {}, "the pod's shim ended", how);
-  containers_died(pod.id(), "ShimDied", how, 137);
+  // First: what an external runtime has started outlives the shim until then, and its bundles are in use.
   auto cleaned = clean_after_shim(options_.shim_path, dir_of(pod.id()), pod.id());
   if (!cleaned) log_warn("what a shim left stays for now", {{"sandbox", pod.id()}, {"err", cleaned.error().text()}});
+  containers_died(pod.id(), "ShimDied", how, 137);
 }
 
 void ServiceImpl::containers_died(const std::string& sandbox_id, const std::string& reason, const std::string& message,

@@ -125,6 +125,9 @@ class Container {
   [[nodiscard]] virtual Result<Stats> stats() const = 0;
   /// Whether the kernel OOM-killed in this container's cgroup. Read before remove().
   [[nodiscard]] virtual Result<bool> oom_killed() const = 0;
+  /// After oom_killed(): whose limit it was, for people: the container's, that of a cgroup above, or the machine's
+  /// memory. Empty: not known.
+  [[nodiscard]] virtual std::string oom_cause() const { return {}; }
   /// Kills what is left, removes the cgroup, runs poststop hooks. Idempotent. Does not reap init.
   virtual Result<> remove() = 0;
 };

@@ -44,6 +44,7 @@ struct Container {
   bool own_pid_namespace = true;  ///< its processes go with init
   bool oom_killed = false;
   std::string reason;
+  std::string message;  ///< more than `reason`, for people; may be empty
   std::int64_t created_at_ns = 0;
   std::int64_t started_at_ns = 0;
   std::uint64_t changed_seq = 0;

@@ -100,6 +100,7 @@ void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
   if (container->init.state != ProcessState::kStopped) {
     container->reason = code == 0 ? "Completed" : "Error";
     if (container->oom_killed && code != 0) container->reason = "OOMKilled";
+    if (container->oom_killed) container->message = container->engine->oom_cause();
     container->init.stopped(static_cast<std::uint32_t>(code), now);
   }
   container->changed_seq = changes_.next_and_wake();

@@ -41,6 +41,7 @@ void describe(const Container& container, pb::ContainerInfo* info) {
   info->set_oom_killed(container.oom_killed);
   if (container.init.io != nullptr) info->set_log_bytes_dropped(container.init.io->log_bytes_dropped());
   info->set_reason(container.reason);
+  info->set_message(container.message);
 }
 
 void exec_sync(ExecSync& execs, const pb::ExecSyncRequest& request,

@@ -362,6 +362,33 @@ TEST_F(ContainerTest, OutOfMemoryIsTheReason) {
   const auto status = must(cri().wait_exited(id));
   EXPECT_EQ(status.exit_code(), 137);
   EXPECT_EQ(status.reason(), "OOMKilled");
+  EXPECT_EQ(status.message(), "the container's memory limit of 16777216 bytes was reached");
+}
+
+TEST_F(ContainerTest, OutOfMemoryNamesTheLevel) {
+  // The pod's own limit, as a kubelet sets it on the cgroup that it makes.
+  auto config = host().pod_config("small");
+  const std::string parent = config.linux().cgroup_parent();
+  const bool v1 = os::exists("/sys/fs/cgroup/memory");
+  const std::string folder = (v1 ? "/sys/fs/cgroup/memory" : "/sys/fs/cgroup") + parent;
+  ASSERT_TRUE(ok(os::make_dirs(folder)));
+  ASSERT_TRUE(ok(os::write_existing(folder + (v1 ? "/memory.limit_in_bytes" : "/memory.max"), "33554432")));
+  const auto pod = must(cri().run_pod(config));
+  const char* const text = std::getenv("BERTH_OOM_COUNT");  // NOLINT(concurrency-mt-unsafe): nobody sets it
+  const int count = text == nullptr ? 5 : std::atoi(text);  // NOLINT(cert-err34-c): of the tester
+  for (int i = 0; i < count; ++i) {
+    auto wanted = host().shell_config("m" + std::to_string(i), "exec dd if=/dev/zero of=/dev/null bs=128M count=1");
+    const bool own = i % 2 != 0;
+    if (own) wanted.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(16 << 20);
+    const auto id = must(cri().run(pod, wanted, config));
+    const auto status = must(cri().wait_exited(id));
+    EXPECT_EQ(status.reason(), "OOMKilled");
+    EXPECT_EQ(status.message(),
+              own ? "the container's memory limit of 16777216 bytes was reached"
+                  : "the memory limit of the cgroup " + parent + " above it of 33554432 bytes was reached");
+    ASSERT_TRUE(ok(cri().remove(id)));
+  }
+  ASSERT_TRUE(ok(cri().end_pod(pod)));
 }
 
 }  // namespace

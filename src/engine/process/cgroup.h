@@ -69,6 +69,8 @@ class Cgroup final {
   [[nodiscard]] Result<std::size_t> kill_all(int signal) const;
   [[nodiscard]] Result<Stats> stats() const;
   [[nodiscard]] Result<std::uint64_t> oom_kills() const;
+  /// The nearest cgroup, from this one up, whose memory limit was reached, for people; else the machine's memory.
+  [[nodiscard]] std::string oom_cause() const;
   /// Removes it with everything below; processes that are on their way out get half a second. Idempotent.
   [[nodiscard]] Result<> remove() const;
 

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+
 #include <algorithm>
 #include <ctime>
 
@@ -35,6 +37,15 @@ std::uint64_t keyed(std::string_view text, std::string_view key) {
 std::string text_of(int dir_fd, const char* file) {
   auto text = os::read_file_at(dir_fd, file, kFileLimit);
   return text ? std::move(*text) : std::string();
+}
+
+/// Whether a v1 limit stood in the way: counted, or seen by the highest usage, since kernels do not count all of them.
+bool reached_v1(int dir_fd, const std::string& prefix) {
+  constexpr std::uint64_t kCharge = 256U << 10;  // what the kernel asks for at once
+  const std::uint64_t limit = number(dir_fd, (prefix + "limit_in_bytes").c_str());
+  if (limit == 0) return false;
+  if (number(dir_fd, (prefix + "failcnt").c_str()) > 0) return true;
+  return number(dir_fd, (prefix + "max_usage_in_bytes").c_str()) + kCharge >= limit;
 }
 
 std::uint64_t less(std::uint64_t a, std::uint64_t b) {
@@ -111,6 +122,25 @@ Result<std::uint64_t> Cgroup::oom_kills() const {
   BERTH_ASSIGN(const UniqueFd dir, open_dir("memory"), "out-of-memory kills");
   if (!dir) return 0;
   return keyed(text_of(dir.get(), v2() ? "memory.events" : "memory.oom_control"), "oom_kill");
+}
+
+std::string Cgroup::oom_cause() const {
+  const auto* const hierarchy = layout_ == nullptr ? nullptr : layout_->find("memory");
+  if (hierarchy == nullptr || paths_.empty()) return {};
+  const std::string own = paths_[static_cast<std::size_t>(hierarchy - layout_->hierarchies.data())];
+  for (std::string path = own; path.size() > 1; path.resize(std::max<std::size_t>(path.rfind('/'), 1))) {
+    const auto dir = os::open_at(hierarchy->root.get(), path.substr(1), O_PATH | O_DIRECTORY);
+    if (!dir) continue;
+    const std::uint64_t limit = number(dir->get(), v2() ? "memory.max" : "memory.limit_in_bytes");
+    // Of this cgroup itself and not of one below.
+    const bool reached = v2() ? keyed(text_of(dir->get(), "memory.events.local"), "oom") > 0
+                              : reached_v1(dir->get(), "memory.") || reached_v1(dir->get(), "memory.memsw.");
+    if (!reached || limit == 0) continue;
+    const std::string bytes = " of " + std::to_string(limit) + " bytes was reached";
+    if (path == own) return "the container's memory limit" + bytes;
+    return "the memory limit of the cgroup " + path + " above it" + bytes;
+  }
+  return "the machine was out of memory";
 }
 
 }  // namespace berth::engine::process

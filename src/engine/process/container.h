@@ -46,6 +46,7 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] Result<std::vector<pid_t>> pids() const override { return parts_.cgroup.pids(); }
   [[nodiscard]] Result<Stats> stats() const override { return parts_.cgroup.stats(); }
   [[nodiscard]] Result<bool> oom_killed() const override;
+  [[nodiscard]] std::string oom_cause() const override { return parts_.cgroup.oom_cause(); }
   Result<> remove() override;
 
   [[nodiscard]] const std::string& cgroup_path() const override { return cgroup_text_; }
