@@ -85,10 +85,48 @@ constexpr std::array<FlagSpec, 19> kUpdate{{{"resources", 'r', true},
                                             {"kernel-memory", 0, true},
                                             {"help", 'h', false}}};
 
+constexpr std::array<FlagSpec, 18> kCheckpoint{{{"image-path", 0, true},
+                                                {"work-path", 0, true},
+                                                {"parent-path", 0, true},
+                                                {"leave-running", 0, false},
+                                                {"tcp-established", 0, false},
+                                                {"tcp-skip-in-flight", 0, false},
+                                                {"link-remap", 0, false},
+                                                {"ext-unix-sk", 0, false},
+                                                {"shell-job", 0, false},
+                                                {"lazy-pages", 0, false},
+                                                {"status-fd", 0, true},
+                                                {"page-server", 0, true},
+                                                {"file-locks", 0, false},
+                                                {"pre-dump", 0, false},
+                                                {"manage-cgroups-mode", 0, true},
+                                                {"empty-ns", 0, true},
+                                                {"auto-dedup", 0, false},
+                                                {"help", 'h', false}}};
+constexpr std::array<FlagSpec, 19> kRestore{{{"bundle", 'b', true},
+                                             {"console-socket", 0, true},
+                                             {"image-path", 0, true},
+                                             {"work-path", 0, true},
+                                             {"tcp-established", 0, false},
+                                             {"ext-unix-sk", 0, false},
+                                             {"shell-job", 0, false},
+                                             {"file-locks", 0, false},
+                                             {"manage-cgroups-mode", 0, true},
+                                             {"detach", 'd', false},
+                                             {"pid-file", 0, true},
+                                             {"no-subreaper", 0, false},
+                                             {"no-pivot", 0, false},
+                                             {"empty-ns", 0, true},
+                                             {"auto-dedup", 0, false},
+                                             {"lazy-pages", 0, false},
+                                             {"lsm-profile", 0, true},
+                                             {"lsm-mount-context", 0, true},
+                                             {"help", 'h', false}}};
+
 constexpr std::size_t kMany = 1U << 20;
 constexpr std::string_view kId = "<container-id>";
 
-constexpr std::array<Command, 15> kCommands{{
+constexpr std::array<Command, 17> kCommands{{
     {"create", kId, "make a container; its program waits for start", kCreate, 1, 1, true, run_create},
     {"start", kId, "let the program of a created container run", kPlain, 1, 1, false, run_start},
     {"run", kId, "create, start, wait, delete", kRun, 1, 1, true, run_run},
@@ -103,6 +141,9 @@ constexpr std::array<Command, 15> kCommands{{
     {"resume", kId, "let a paused container go on", kPlain, 1, 1, false, run_resume},
     {"update", kId, "change the limits of a container", kUpdate, 1, 1, false, run_update},
     {"events", kId, "print statistics and out-of-memory kills as JSON lines", kEvents, 1, 1, false, run_events},
+    {"checkpoint", kId, "write the processes of a container to files, with criu", kCheckpoint, 1, 1, false,
+     run_checkpoint},
+    {"restore", kId, "make a container out of a checkpoint and let it run on", kRestore, 1, 1, false, run_restore},
     {"spec", "", "write a config.json to start from", kSpec, 0, 0, false, run_spec},
     {"features", "", "print what this runtime can do as JSON", kPlain, 0, 0, false, run_features},
 }};
@@ -199,8 +240,12 @@ int run_program(int argc, char** argv, char** envp) {
   if (!rootless) return report(reporter, command, rootless.error());
   const auto options = engine_options(*global, argv[0]);
   const auto engine = engine::process::make_process_engine(options);
-  Context context{StateStore(global->has("root") ? global->value_or("root", "") : default_root()), *engine,
-                  std::move(*args), *rootless, options.systemd_user};
+  Context context{StateStore(global->has("root") ? global->value_or("root", "") : default_root()),
+                  *engine,
+                  std::move(*args),
+                  *rootless,
+                  options.systemd_user,
+                  global->value_or("criu", "criu")};
   const auto code = command->run(context);
   if (!code) return report(reporter, command, code.error());
   reporter.flush();

@@ -16,6 +16,7 @@ struct Context {
   Args args;
   bool rootless = false;      ///< see rootless_of()
   bool systemd_user = false;  ///< whose systemd --systemd-cgroup means
+  std::string criu = "criu";  ///< of --criu
 };
 
 struct Command {
@@ -59,5 +60,7 @@ Result<int> run_pause(Context& context);
 Result<int> run_resume(Context& context);
 Result<int> run_update(Context& context);
 Result<int> run_events(Context& context);
+Result<int> run_checkpoint(Context& context);
+Result<int> run_restore(Context& context);
 
 }  // namespace berth::oci

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/strings.h"
+#include "checkpoint_flags.h"
 #include "notify_socket.h"
 #include "os/channel.h"
 #include "os/clone.h"
@@ -24,33 +25,6 @@ namespace {
 
 constexpr std::size_t kConfigLimit = 4U << 20;
 constexpr std::chrono::milliseconds kConnectTimeout{10'000};
-
-struct Bundle {
-  std::string path;
-  std::string config;
-  spec::Spec spec;
-};
-
-Result<Bundle> load_bundle(const Args& args) {
-  Bundle bundle;
-  const std::string given = args.value_or("bundle", ".");
-  // The state outlives this process and its working folder: the path must be absolute and without links.
-  char* const real = ::realpath(given.c_str(), nullptr);
-  if (real == nullptr) return fail_errno(errno, "bundle " + given);
-  bundle.path = real;
-  ::free(real);  // NOLINT(cppcoreguidelines-no-malloc): realpath's contract
-  auto text = os::read_file(bundle.path + "/config.json", kConfigLimit);
-  if (!text) {
-    if (text.error().code() == Code::kNotFound) {
-      return fail(Code::kNotFound, "JSON specification file config.json not found");
-    }
-    return fail(std::move(text).error());
-  }
-  bundle.config = std::move(*text);
-  BERTH_ASSIGN(bundle.spec, spec::parse_spec(bundle.config), "config.json");
-  BERTH_TRY(spec::validate(bundle.spec), "config.json");
-  return bundle;
-}
 
 struct Made {
   Record record;
@@ -93,6 +67,7 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   made.record.bundle = bundle.path;
   made.record.created = format_rfc3339(wall_now());
   made.record.owner = ::geteuid();
+  made.record.stdio = stdio_links(bundle.spec.process && bundle.spec.process->terminal);
   // Where its cgroup will be, before it is there: after a crash in between `delete --force` finds it.
   const std::string cgroups_path = bundle.spec.linux ? bundle.spec.linux->cgroups_path : std::string();
   BERTH_ASSIGN(made.record.cgroup, context_.engine.cgroup_for(cgroups_path, id), "cgroup");
@@ -158,6 +133,27 @@ Result<> clean_up(Context& context, const Made& made) {
 }
 
 }  // namespace
+
+Result<Bundle> load_bundle(const Args& args) {
+  Bundle bundle;
+  const std::string given = args.value_or("bundle", ".");
+  // The state outlives this process and its working folder: the path must be absolute and without links.
+  char* const real = ::realpath(given.c_str(), nullptr);
+  if (real == nullptr) return fail_errno(errno, "bundle " + given);
+  bundle.path = real;
+  ::free(real);  // NOLINT(cppcoreguidelines-no-malloc): realpath's contract
+  auto text = os::read_file(bundle.path + "/config.json", kConfigLimit);
+  if (!text) {
+    if (text.error().code() == Code::kNotFound) {
+      return fail(Code::kNotFound, "JSON specification file config.json not found");
+    }
+    return fail(std::move(text).error());
+  }
+  bundle.config = std::move(*text);
+  BERTH_ASSIGN(bundle.spec, spec::parse_spec(bundle.config), "config.json");
+  BERTH_TRY(spec::validate(bundle.spec), "config.json");
+  return bundle;
+}
 
 Result<PassedFds> passed_fds(const Args& args) {
   PassedFds passed;

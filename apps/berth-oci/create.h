@@ -8,6 +8,14 @@
 
 namespace berth::oci {
 
+/// The folder of --bundle: its absolute path without links, its config.json, read and checked.
+struct Bundle {
+  std::string path;
+  std::string config;
+  spec::Spec spec;
+};
+Result<Bundle> load_bundle(const Args& args);
+
 /// Descriptors to pass on: LISTEN_FDS of the environment and --preserve-fds, from 3 up.
 struct PassedFds {
   std::vector<int> fds;

@@ -88,6 +88,7 @@ Result<int> run_features(Context& /*context*/) {
   json.key("io.github.seccomp.libseccomp.version")
       .string(std::to_string(seccomp->major) + "." + std::to_string(seccomp->minor) + "." +
               std::to_string(seccomp->micro));
+  json.key("org.opencontainers.runc.checkpoint.enabled").string("true");
   json.key("org.berth.version").string(BERTH_VERSION).end_object();
   write_list(json, "potentiallyUnsafeConfigAnnotations", std::array{"org.systemd.property."});
   json.end_object();

@@ -24,15 +24,26 @@ std::optional<NotifySocket> NotifySocket::from_environment(const std::string& fo
   return NotifySocket(manager, folder + "/notify");
 }
 
-Result<> NotifySocket::prepare(spec::Spec& spec) const {
-  // The user inside must be able to walk there, whoever it is; the state folder above is ours alone.
-  BERTH_TRY(os::make_dirs(folder_, 0755), "NOTIFY_SOCKET");
+namespace {
+spec::Mount mount_from(const std::string& folder) {
   spec::Mount mount;
   mount.destination = kInside;
   mount.type = "bind";
-  mount.source = folder_;
+  mount.source = folder;
   mount.options = {"bind", "nosuid", "noexec", "nodev", "ro"};
-  spec.mounts.push_back(std::move(mount));
+  return mount;
+}
+}  // namespace
+
+std::optional<spec::Mount> NotifySocket::mount_of(const std::string& folder) {
+  if (!os::exists(folder + "/notify")) return std::nullopt;
+  return mount_from(folder + "/notify");
+}
+
+Result<> NotifySocket::prepare(spec::Spec& spec) const {
+  // The user inside must be able to walk there, whoever it is; the state folder above is ours alone.
+  BERTH_TRY(os::make_dirs(folder_, 0755), "NOTIFY_SOCKET");
+  spec.mounts.push_back(mount_from(folder_));
   if (spec.process) {
     std::erase_if(spec.process->env, [](const std::string& entry) { return entry.starts_with("NOTIFY_SOCKET="); });
     spec.process->env.push_back(std::string("NOTIFY_SOCKET=") + kInside + "/notify.sock");

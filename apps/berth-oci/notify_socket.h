@@ -16,6 +16,9 @@ class NotifySocket final {
   /// What the environment asks for; nothing without NOTIFY_SOCKET. `folder`: the container's state folder.
   static std::optional<NotifySocket> from_environment(const std::string& folder);
 
+  /// The mount that prepare() adds, if it was called for the container of `folder`: for those who need the
+  /// configuration as it was in force.
+  static std::optional<spec::Mount> mount_of(const std::string& folder);
   /// At creation: makes the socket's folder and adds its mount and variable to `spec`.
   Result<> prepare(spec::Spec& spec) const;
   /// Before start: opens the socket.

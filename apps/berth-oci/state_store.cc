@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/ids.h"
+#include "notify_socket.h"
 #include "os/file.h"
 #include "spec/json_reader.h"
 #include "spec/json_text.h"
@@ -84,6 +85,9 @@ Result<> StateStore::save(const Record& record) const {
   if (!record.systemd_unit.empty()) {
     json.key("systemdUnit").string(record.systemd_unit).key("systemdUser").boolean(record.systemd_user);
   }
+  json.key("stdio").begin_array();
+  for (const auto& link : record.stdio) json.string(link);
+  json.end_array();
   json.end_object();
   return os::write_file_atomic(folder(record.id) + "/state.json", json.take(), 0600);
 }
@@ -118,6 +122,7 @@ Result<Record> StateStore::load(const std::string& id) const {
     if (name == "owner") return reader.unsigned_number(owner, UINT32_MAX);
     if (name == "systemdUnit") return reader.string(record.systemd_unit);
     if (name == "systemdUser") return reader.boolean(record.systemd_user);
+    if (name == "stdio") return reader.array([&] { return reader.string(record.stdio.emplace_back()); });
     return reader.skip(nullptr);
   });
   if (!read || !reader.finish()) return fail(reader.error().in("state of " + id).as(Code::kCorrupt));
@@ -169,9 +174,11 @@ Result<Found> find_container(const StateStore& store, engine::process::ProcessEn
   saved.shared_root = store.shared_root(id);
   saved.systemd_unit = found.record.systemd_unit;
   saved.systemd_user = found.record.systemd_user;
+  saved.stdio = found.record.stdio;
   if (with_spec) {
     BERTH_ASSIGN(found.spec, store.load_config(id), "container " + id);
     saved.spec = found.spec;
+    if (auto mount = NotifySocket::mount_of(store.folder(id))) saved.spec.mounts.push_back(std::move(*mount));
   }
   auto container = engine.attach(std::move(saved));
   if (!container) return fail(std::move(container).error());

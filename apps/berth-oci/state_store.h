@@ -19,8 +19,9 @@ struct Record {
   pid_t pid = 0;        ///< 0: not made yet, or the creation did not end
   std::uint64_t start_time = 0;
   std::uint32_t owner = 0;
-  std::string systemd_unit;   ///< of --systemd-cgroup; empty: none
-  bool systemd_user = false;  ///< whose: the user's manager's, not the system's
+  std::string systemd_unit;        ///< of --systemd-cgroup; empty: none
+  bool systemd_user = false;       ///< whose: the user's manager's, not the system's
+  std::vector<std::string> stdio;  ///< as Saved::stdio
 };
 
 /// The folders <root>/<id>: state.json, config.json as it was at creation, start.sock. Made for root alone.

@@ -1,72 +1,18 @@
 #include "ttrpc/wire.h"
 
-#include <limits>
-#include <optional>
+#include "base/proto_wire.h"
 
 namespace berth::ttrpc {
 namespace {
 
-// Protobuf wire types. Source: protobuf.dev, "Encoding".
-enum WireType : std::uint8_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
-constexpr std::size_t kMaxVarint = 10;
 // More text than this tells nobody anything, and a status must always fit into a frame.
 constexpr std::size_t kMaxMessage = 64U << 10;
 
-std::optional<std::uint64_t> take_varint(std::string_view& in) {
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < kMaxVarint && i < in.size(); ++i) {
-    const auto byte = static_cast<unsigned char>(in[i]);
-    value |= static_cast<std::uint64_t>(byte & 0x7f) << (7 * i);
-    if ((byte & 0x80) == 0) {
-      in.remove_prefix(i + 1);
-      return value;
-    }
-  }
-  return std::nullopt;
-}
-
-struct Field {
-  std::uint64_t number = 0;
-  std::uint8_t type = 0;
-  std::uint64_t varint = 0;
-  std::string_view bytes;
-  [[nodiscard]] bool is(std::uint64_t n, std::uint8_t t) const { return number == n && type == t; }
-};
-
-// Takes one field of any kind from `in`, or nothing when the bytes are bad. Groups, which proto3 does not have, are
-// bad.
-std::optional<Field> take_field(std::string_view& in) {
-  const auto key = take_varint(in);
-  if (!key || (*key >> 3) == 0 || *key > std::numeric_limits<std::uint32_t>::max()) return std::nullopt;
-  Field field{*key >> 3, static_cast<std::uint8_t>(*key & 7), 0, {}};
-  std::uint64_t size = 0;
-  if (field.type == kVarint || field.type == kBytes) {
-    const auto number = take_varint(in);
-    if (!number) return std::nullopt;
-    field.varint = *number;
-    size = field.type == kBytes ? *number : 0;
-  } else if (field.type == kFixed64) {
-    size = 8;
-  } else if (field.type == kFixed32) {
-    size = 4;
-  } else {
-    return std::nullopt;
-  }
-  if (size > in.size()) return std::nullopt;
-  field.bytes = in.substr(0, static_cast<std::size_t>(size));
-  in.remove_prefix(static_cast<std::size_t>(size));
-  return field;
-}
-
-// Calls visit(field) for each field of a message; false when the bytes or visit() say no.
-template <class Visit>
-bool each_field(std::string_view in, Visit visit) {
-  while (!in.empty()) {
-    const auto field = take_field(in);
-    if (!field || !visit(*field)) return false;
-  }
-  return true;
-}
+using proto::each_field;
+using proto::Field;
+using proto::kBytes;
+using proto::kVarint;
+using proto::put_bytes;
 
 bool decode_pair(std::string_view bytes, RequestView& request) {
   if (request.metadata.size() >= kMaxMetadata) return false;
@@ -78,21 +24,9 @@ bool decode_pair(std::string_view bytes, RequestView& request) {
   });
 }
 
-void put_varint(std::string& out, std::uint64_t value) {
-  for (; value >= 0x80; value >>= 7) out.push_back(static_cast<char>(value | 0x80));
-  out.push_back(static_cast<char>(value));
-}
-
+// Absent is zero.
 void put_number(std::string& out, unsigned field, std::int64_t value) {
-  if (value == 0) return;
-  put_varint(out, field << 3 | kVarint);
-  put_varint(out, static_cast<std::uint64_t>(value));
-}
-
-void put_bytes(std::string& out, unsigned field, std::string_view bytes) {
-  put_varint(out, field << 3 | kBytes);
-  put_varint(out, bytes.size());
-  out.append(bytes);
+  if (value != 0) proto::put_number(out, field, value);
 }
 
 // The length of the valid UTF-8 sequence at the front of `text`, or 0.

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "engine/process/checkpoint.h"
 #include "engine/process/hooks.h"
 #include "engine/process/intel_rdt.h"
 #include "engine/process/protocol.h"
@@ -209,6 +210,11 @@ Result<> LinuxContainer::update_rdt(const std::string& l3_cache_schema, const st
   changed.mem_bw_schema = mem_bw_schema;
   BERTH_ASSIGN(auto group, RdtGroup::open(changed, parts_.id, parts_.resctrl_root), "update");
   return group.update();
+}
+
+Result<> LinuxContainer::checkpoint(const CheckpointOptions& options) {
+  if (!alive()) return fail(Code::kPrecondition, "container not running");
+  return write_checkpoint({parts_.spec, parts_.bundle, parts_.init.pid, parts_.cgroup, parts_.stdio}, options);
 }
 
 Result<bool> LinuxContainer::oom_killed() const {

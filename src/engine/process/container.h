@@ -26,7 +26,8 @@ class LinuxContainer final : public ProcessContainer {
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;
-    std::string shared_root;  ///< as CreateRequest::shared_root
+    std::string shared_root;         ///< as CreateRequest::shared_root
+    std::vector<std::string> stdio;  ///< of Saved
     std::uint64_t start_time = 0;
     bool started = false;
     bool start_sent = false;  ///< CreateRequest::start_at_once was followed
@@ -55,6 +56,7 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] bool waiting() const override;
   [[nodiscard]] Result<bool> paused() const override { return parts_.cgroup.frozen(); }
   Result<> update_rdt(const std::string& l3_cache_schema, const std::string& mem_bw_schema) override;
+  Result<> checkpoint(const CheckpointOptions& options) override;
 
  private:
   /// Sends the start over `channel_fd`, if that was not done, and waits for exec or its error.

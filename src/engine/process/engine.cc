@@ -2,12 +2,14 @@
 #include <sched.h>
 
 #include <csignal>
+#include <functional>
 #include <optional>
 #include <utility>
 
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "engine/process/checkpoint.h"
 #include "engine/process/container.h"
 #include "engine/process/hooks.h"
 #include "engine/process/idmap.h"
@@ -215,6 +217,7 @@ class LinuxEngine final : public ProcessEngine {
     return std::unique_ptr<Container>(std::move(*made));
   }
   Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) override;
+  Result<std::unique_ptr<ProcessContainer>> restore(RestoreRequest request) override;
   Result<std::unique_ptr<ProcessContainer>> attach(Saved saved) override;
   Result<std::string> cgroup_for(const std::string& cgroups_path, const std::string& id) override;
   Result<std::string> unit_for(const std::string& cgroups_path, const std::string& id) override {
@@ -233,6 +236,10 @@ class LinuxEngine final : public ProcessEngine {
     std::optional<SystemdUnit> unit;
     std::optional<NewScope> scope;
   };
+  /// Gives init: by a clone or by criu. The group, where there is one, gets its process.
+  using MakeInit =
+      std::function<Result<>(const Cgroup& cgroup, std::optional<RdtGroup>& rdt, LinuxContainer::Parts& parts)>;
+  Result<std::unique_ptr<ProcessContainer>> make(CreateRequest& request, const MakeInit& make_init);
   /// Nothing is left when it fails.
   Result<> make_place(const CreateRequest& request, Place& place);
   Result<> make_scope(const CreateRequest& request, Place& place);
@@ -331,7 +338,7 @@ Result<> LinuxEngine::make_place(const CreateRequest& request, Place& place) {
   return made;
 }
 
-Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
+Result<std::unique_ptr<ProcessContainer>> LinuxEngine::make(CreateRequest& request, const MakeInit& make_init) {
   if (!valid_id(request.id)) return fail(Code::kInvalid, "container id \"" + request.id + "\" cannot name a container");
   BERTH_ASSIGN(const auto cgroups, layout(), "create");
   const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
@@ -343,16 +350,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
   std::optional<RdtGroup> rdt;
   if (done && config != nullptr && config->intel_rdt) done = make_rdt(*config->intel_rdt, request.id, rdt);
-  if (done) {
-    Creation creation(request, cgroup, filter_cache() != nullptr ? filter_cache_->get() : -1);
-    done = creation.run();
-    if (done && rdt) done = rdt->add(creation.pid());
-    if (done) {
-      parts.init = creation.take_process();
-      if (request.start_socket.empty()) parts.channel = creation.take_channel();
-      parts.start_sent = creation.start_sent();
-    }
-  }
+  if (done) done = make_init(cgroup, rdt, parts);
   if (!done) {
     if (rdt) ignore(rdt->remove(), "the first failure is the one to tell");
     undo(place);
@@ -374,6 +372,41 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequ
   return std::make_unique<LinuxContainer>(std::move(parts));
 }
 
+Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
+  const auto clone_it = [&](const Cgroup& cgroup, std::optional<RdtGroup>& rdt,
+                            LinuxContainer::Parts& parts) -> Result<> {
+    Creation creation(request, cgroup, filter_cache() != nullptr ? filter_cache_->get() : -1);
+    BERTH_TRY(creation.run(), "create");
+    if (rdt) BERTH_TRY(rdt->add(creation.pid()), "create");
+    parts.init = creation.take_process();
+    if (request.start_socket.empty()) parts.channel = creation.take_channel();
+    parts.start_sent = creation.start_sent();
+    return {};
+  };
+  return make(request, clone_it);
+}
+
+Result<std::unique_ptr<ProcessContainer>> LinuxEngine::restore(RestoreRequest request) {
+  CreateRequest& container = request.container;
+  if (!container.spec.linux || !container.spec.linux->find_namespace(spec::NamespaceType::kMount)) {
+    return fail(Code::kUnsupported, "a container without a mount namespace of its own cannot be restored");
+  }
+  const auto restore_it = [&](const Cgroup& cgroup, std::optional<RdtGroup>& rdt,
+                              LinuxContainer::Parts& parts) -> Result<> {
+    // What criu makes of init later inherits the group.
+    const auto joined = [&rdt](pid_t pid) { return rdt ? rdt->add(pid) : Result<>(); };
+    auto process = restore_checkpoint(request, cgroup, joined);
+    if (!process) {
+      ignore(cgroup.kill_all(SIGKILL), "criu has ended them, if it could");
+      return fail(std::move(process).error());
+    }
+    parts.init = std::move(*process);
+    parts.started = true;
+    return {};
+  };
+  return make(container, restore_it);
+}
+
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   BERTH_ASSIGN(const auto cgroups, layout(), "attach");
   LinuxContainer::Parts parts;
@@ -384,6 +417,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::attach(Saved saved) {
   parts.layout = cgroups;
   parts.start_socket = std::move(saved.start_socket);
   parts.shared_root = std::move(saved.shared_root);
+  parts.stdio = std::move(saved.stdio);
   parts.resctrl_root = options_.resctrl_root;
   parts.scope_program = options_.scope_program;
   if (!saved.systemd_unit.empty()) parts.unit = SystemdUnit{saved.systemd_unit, {}, saved.systemd_user};

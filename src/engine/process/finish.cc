@@ -117,11 +117,19 @@ Result<> Finish::set_stdio() {
   UniqueFd null;
   if (setup_.terminal >= 0) {
     from.fill(setup_.terminal);
-  } else if (std::ranges::any_of(from, [](int fd) { return fd < 0; })) {
-    // The container's own null device, so that none of the host's is left inside.
-    BERTH_ASSIGN(null, os::open_file("/dev/null", O_RDWR | O_NOCTTY), "standard streams");
-    if (!is_null_device(null.get())) return fail(Code::kInvalid, "the container's /dev/null is no null device");
-    std::ranges::replace_if(from, [](int fd) { return fd < 0; }, null.get());
+  } else if (std::ranges::any_of(from, [](int fd) { return fd < 0 || is_null_device(fd); })) {
+    // The container's own null device, so that none of the host's is left inside: neither its mount, of which a
+    // checkpoint would know nothing, nor its owner and mode, which could be changed through it.
+    auto own = os::open_file("/dev/null", O_RDWR | O_NOCTTY);
+    const bool good = own && is_null_device(own->get());
+    if (!good && std::ranges::any_of(from, [](int fd) { return fd < 0; })) {
+      if (!own) return fail(std::move(own).error().in("standard streams"));
+      return fail(Code::kInvalid, "the container's /dev/null is no null device");
+    }
+    if (good) {
+      null = std::move(*own);
+      std::ranges::replace_if(from, [](int fd) { return fd < 0 || is_null_device(fd); }, null.get());
+    }
   }
   // A source may be one of 0 to 2 itself: move those away before they are overwritten.
   std::array<UniqueFd, 3> moved;

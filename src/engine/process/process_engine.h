@@ -2,10 +2,14 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 
 namespace berth::engine::process {
+
+struct CheckpointOptions;
+struct RestoreRequest;
 
 enum class CgroupDriver : std::uint8_t { kCgroupfs, kSystemd };
 
@@ -36,6 +40,8 @@ struct Saved {
   std::string shared_root;       ///< as CreateRequest::shared_root
   std::string systemd_unit;      ///< as unit_for() gave it; empty: systemd has no part in it
   bool systemd_user = false;     ///< as Options::systemd_user then
+  /// What the first three descriptors led to, as /proc showed it ("pipe:[123]"), for a checkpoint; empty: not known.
+  std::vector<std::string> stdio{};
 };
 
 /// What only containers of this engine offer, for berth-oci.
@@ -52,6 +58,8 @@ class ProcessContainer : public Container {
   /// New schemata for the container's group in resctrl; empty: as it is. kPrecondition: it was made without
   /// linux.intelRdt.
   virtual Result<> update_rdt(const std::string& l3_cache_schema, const std::string& mem_bw_schema) = 0;
+  /// Writes its processes to files, by criu. See write_checkpoint() in checkpoint.h. kPrecondition: it does not run.
+  virtual Result<> checkpoint(const CheckpointOptions& options) = 0;
 };
 
 /// Linux containers by clone3 in the calling process, which must have one thread. Children are the caller's: it reaps
@@ -68,6 +76,9 @@ class ProcessEngine : public Engine {
   virtual Result<std::string> unit_for(const std::string& cgroups_path, const std::string& id) = 0;
   /// create() with the richer type.
   virtual Result<std::unique_ptr<ProcessContainer>> create_process(CreateRequest request) = 0;
+  /// Makes a container out of a checkpoint: it runs when this returns, its init a child of the caller's. On error
+  /// nothing is left. Runs the hooks prestart and createRuntime. See restore_checkpoint() in checkpoint.h.
+  virtual Result<std::unique_ptr<ProcessContainer>> restore(RestoreRequest request) = 0;
 };
 
 /// An engine. Makes no system call; the cgroup layout is looked up at the first use and kept.
