@@ -217,7 +217,7 @@ TEST_F(CliTest, WhatCannotBeSaysWhy) {
   write_script("true");
   EXPECT_THAT(oci({"run", "../evil"}).err, HasSubstr("invalid container ID format"));
   EXPECT_THAT(oci({"--systemd-cgroup", "run", "x"}).err, HasSubstr("for systemd cgroups, got"));
-  EXPECT_THAT(oci({"checkpoint", "x"}).err, HasSubstr("not built"));
+  EXPECT_THAT(oci({"checkpoint", "x"}).err, HasSubstr("container does not exist"));
   EXPECT_THAT(oci({"run"}).err, HasSubstr("requires exactly 1 argument(s)"));
   EXPECT_THAT(oci({"run", "--wish", "x"}).err, HasSubstr("flag provided but not defined: -wish"));
   EXPECT_THAT(oci({"kill", "x"}).err, HasSubstr("container does not exist"));
