@@ -69,8 +69,8 @@ Result<> RootBuilder::attach_root() {
     BERTH_TRY(os::change_mount(root_.get(), {0, 0, MS_PRIVATE, -1}, true), "root file system");
     return os::attach_tree_at(root_.get(), launch_.request->shared_root);
   }
-  // A copy of a host mount, made here or by the caller: what is mounted below it on the host later shows inside, as with
-  // every runtime, unless rootfsPropagation is private; what is mounted inside never shows outside.
+  // A copy of a host mount, made here or by the caller: what is mounted below it on the host later shows inside, as
+  // with every runtime, unless rootfsPropagation is private; what is mounted inside never shows outside.
   const std::uint64_t type = launch_.mounts.base_propagation == MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
   BERTH_TRY(os::change_mount(root_.get(), {0, 0, type, -1}, true), "root file system");
   // Where it is attached does not matter, since the old root goes as a whole; "/" is always there.
