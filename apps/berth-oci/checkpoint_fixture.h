@@ -1,7 +1,9 @@
 #pragma once
 #include <gmock/gmock.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <string>
 #include <vector>
@@ -158,5 +160,27 @@ class Checkpoint : public ::testing::Test {
   Bundle bundle_;
   std::vector<std::string> mounts_before_;
 };
+
+class CheckpointByCriu : public Checkpoint {
+ protected:
+  void SetUp() override {
+    Checkpoint::SetUp();
+    if (!criu_works()) GTEST_SKIP() << "criu does not work on this kernel";
+  }
+};
+
+/// Reads until `wanted` was there.
+inline std::string read_until(int fd, const std::string& wanted) {
+  std::string text;
+  for (int i = 0; i < 1000 && text.find(wanted) == std::string::npos; ++i) {
+    pollfd entry{fd, POLLIN, 0};
+    if (::poll(&entry, 1, 60'000) != 1) break;
+    std::array<char, 256> buffer;
+    const ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n <= 0) break;
+    text.append(buffer.data(), static_cast<std::size_t>(n));
+  }
+  return text;
+}
 
 }  // namespace berth::oci::testing
