@@ -1,4 +1,3 @@
-#include <google/protobuf/util/json_util.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -84,11 +83,7 @@ Result<int> images(Client& client, const ImagesCommand& command) {
                client.call(client.images(), &pb::ImageService::Stub::ListImages, pb::ListImagesRequest()),
                "list images");
   if (command.json) {
-    std::string json;
-    if (!google::protobuf::util::MessageToJsonString(list, &json).ok()) {
-      return fail(Code::kInternal, "the answer cannot be written as JSON");
-    }
-    std::puts(json.c_str());
+    BERTH_TRY(print_json(list), "list images");
     return 0;
   }
   std::vector<std::vector<std::string>> rows;

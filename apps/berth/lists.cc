@@ -1,5 +1,3 @@
-#include <google/protobuf/util/json_util.h>
-
 #include <cstdio>
 
 #include "client.h"
@@ -8,18 +6,6 @@
 
 namespace berth::cli {
 namespace {
-
-Result<> print_json(const google::protobuf::Message& message) {
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.add_whitespace = true;
-  options.preserve_proto_field_names = false;
-  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) {
-    return fail(Code::kInternal, "the answer cannot be written as JSON");
-  }
-  std::fputs(json.c_str(), stdout);
-  return {};
-}
 
 std::string pod_ip(Client& client, const std::string& id) {
   pb::PodSandboxStatusRequest request;

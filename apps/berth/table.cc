@@ -1,5 +1,7 @@
 #include "table.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <algorithm>
 #include <cstdio>
 
@@ -30,6 +32,17 @@ void print_table(const std::vector<std::string>& header, const std::vector<std::
   };
   print_row(header);
   for (const auto& row : rows) print_row(row);
+}
+
+Result<> print_json(const google::protobuf::Message& message) {
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.add_whitespace = true;
+  if (!google::protobuf::util::MessageToJsonString(message, &json, options).ok()) {
+    return fail(Code::kInternal, "the answer cannot be written as JSON");
+  }
+  std::fputs(json.c_str(), stdout);
+  return {};
 }
 
 }  // namespace berth::cli

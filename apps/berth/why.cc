@@ -1,11 +1,10 @@
-#include <google/protobuf/util/json_util.h>
-
 #include <array>
 #include <cstdio>
 
 #include "base/clock.h"
 #include "client.h"
 #include "commands.h"
+#include "table.h"
 
 namespace berth::cli {
 namespace {
@@ -54,13 +53,7 @@ Result<int> why(Client& client, const WhyCommand& command) {
   request.set_object(command.object);
   BERTH_ASSIGN(const auto reply, client.call(client.operators(), &::berth::v1::Operator::Stub::Why, request), "why");
   if (command.json) {
-    std::string json;
-    google::protobuf::util::JsonPrintOptions options;
-    options.add_whitespace = true;
-    if (!google::protobuf::util::MessageToJsonString(reply, &json, options).ok()) {
-      return fail(Code::kInternal, "the answer cannot be written as JSON");
-    }
-    std::fputs(json.c_str(), stdout);
+    BERTH_TRY(print_json(reply), "why");
     return 0;
   }
   for (int i = 0; i < reply.pods_size(); ++i) {

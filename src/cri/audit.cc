@@ -17,8 +17,8 @@
 #include "os/pidfd.h"
 
 /// Everything of ours on the node has an owner: a record, written before it was made. What has none was left by a
-/// daemon that lost its database, or by a fault of ours; the start removes it, and `berth fsck` looks for it at any
-/// time.
+/// daemon that lost its database, or by a fault of ours. The start removes what can only be this daemon's; `berth fsck`
+/// looks at any time, and further.
 namespace berth::cri {
 
 namespace {
@@ -35,23 +35,6 @@ bool looks_made_by_us(const std::string& name) {
   return name.size() == kIdLength && valid_id(name) && name.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-/// The pod of a process by the folder that it works in, or "".
-std::string pod_of_process(const std::string& pid, const std::string& pods_dir) {
-  std::error_code error;
-  const std::string folder = std::filesystem::read_symlink("/proc/" + pid + "/cwd", error).string();
-  if (error || !folder.starts_with(pods_dir + "/")) return {};
-  const std::string id = folder.substr(pods_dir.size() + 1, kIdLength);
-  return looks_made_by_us(id) ? id : std::string();
-}
-
-/// Ends `pid` if it still is what it was taken for.
-Result<> end_if(pid_t pid, const std::function<bool()>& still) {
-  const auto pidfd = os::open_pidfd(pid);
-  if (!pidfd) return {};
-  if (!still()) return {};
-  return end_process(pidfd->get(), kEnd);
-}
-
 /// Kills what runs in a cgroup of any hierarchy and removes it everywhere.
 Result<> clear_cgroup(const os::CgroupLayout& cgroups, const std::string& path) {
   for (const auto& hierarchy : cgroups.hierarchies) {
@@ -59,9 +42,11 @@ Result<> clear_cgroup(const os::CgroupLayout& cgroups, const std::string& path) 
     for (const auto line : split(trim(text.value_or("")), '\n')) {
       const auto pid = parse_number<pid_t>(line);
       if (!pid) continue;
-      const std::string groups = "/proc/" + std::to_string(*pid) + "/cgroup";
-      auto ended = end_if(*pid, [&] { return os::read_file(groups, kMaxProcFile).value_or("").contains(path); });
-      if (!ended) return fail(std::move(ended).error().in("process " + std::to_string(*pid)));
+      // The descriptor first, then the look: the process that is looked at is the one that is killed.
+      const auto pidfd = os::open_pidfd(*pid);
+      const auto groups = os::read_file("/proc/" + std::to_string(*pid) + "/cgroup", kMaxProcFile);
+      if (!pidfd || !groups || !groups->contains(path)) continue;
+      BERTH_TRY(end_process(pidfd->get(), kEnd), "process " + std::to_string(*pid));
     }
   }
   return remove_cgroups(cgroups, path);
@@ -75,38 +60,57 @@ struct ServiceImpl::Unowned {
   std::function<Result<>()> remove;
 };
 
+/// The parent may be shared with another daemon of this machine: a pod that a shim runs, and that has no folder with
+/// us, is that one's.
 void ServiceImpl::find_unowned_cgroups(std::vector<Unowned>& found) {
-  const auto sandboxes = registry_->sandboxes();
-  // The cgroups that pods lie in, and those that containers lie in.
-  std::set<std::string> parents{options_.cgroup_parent};
-  for (const auto& sandbox : sandboxes) parents.insert(sandbox->cgroup_parent);
   std::set<std::string> unowned;
-  for (const auto& hierarchy : cgroups_.hierarchies) {
-    for (const auto& parent : parents) {
+  const auto look_below = [&](const std::string& parent) {
+    for (const auto& hierarchy : cgroups_.hierarchies) {
       const auto children = os::child_cgroups(hierarchy.root.get(), parent);
       for (const auto& name : children ? *children : std::vector<std::string>()) {
         if (looks_made_by_us(name)) unowned.insert(parent + "/" + name);
       }
     }
-  }
+  };
+  look_below(options_.cgroup_parent);
+  for (const auto& sandbox : registry_->sandboxes()) look_below(sandbox->cgroup_parent);
+  if (unowned.empty()) return;
+  const auto shims = find_shims(options_.shim_path);
+  if (!shims) return log_warn("running shims cannot be looked for", {{"err", shims.error().text()}});
   // After the look, so that what was recorded before it was made is known.
   for (const auto& path : unowned) {
     const std::string name = path.substr(path.rfind('/') + 1);
-    if (registry_->sandbox(name) || registry_->container(name)) continue;
+    const bool runs = std::ranges::find(*shims, name, &FoundShim::sandbox_id) != shims->end();
+    const bool somebody_elses = runs && !os::exists(dir_of(name));
+    if (somebody_elses || registry_->sandbox(name) || registry_->container(name)) continue;
     found.push_back({"cgroup", path, [this, path] { return clear_cgroup(cgroups_, path); }});
+  }
+}
+
+void ServiceImpl::find_unowned_links(std::vector<Unowned>& found) {
+  const auto links = options_.network->strays();
+  if (!links) log_warn("the bridge's ports cannot be looked at", {{"err", links.error().text()}});
+  for (const auto& link : links ? *links : std::vector<std::string>()) {
+    found.push_back({"link", link, [this, link] { return options_.network->remove_stray(link); }});
   }
 }
 
 std::vector<ServiceImpl::Unowned> ServiceImpl::find_unowned() {
   std::vector<Unowned> found;
   const std::string pods_dir = options_.state_dir + "/pods";
-  const auto pids = os::list_dir("/proc");
-  for (const auto& name : pids ? *pids : std::vector<std::string>()) {
-    const auto pid = parse_number<pid_t>(name);
-    const std::string id = pid ? pod_of_process(name, pods_dir) : std::string();
-    if (id.empty() || registry_->sandbox(id)) continue;
-    found.push_back({"process", name + " of pod " + id, [=, this]() -> Result<> {
-                       BERTH_TRY(end_if(*pid, [&] { return pod_of_process(name, pods_dir) == id; }), "end it");
+  auto shims = find_shims(options_.shim_path);
+  if (!shims) log_warn("running shims cannot be looked for", {{"err", shims.error().text()}});
+  for (std::size_t i = 0; shims && i < shims->size(); ++i) {
+    auto& shim = (*shims)[i];
+    // Another daemon of this machine may have shims of its own.
+    if (!looks_made_by_us(shim.sandbox_id) || registry_->sandbox(shim.sandbox_id) ||
+        !os::exists(dir_of(shim.sandbox_id))) {
+      continue;
+    }
+    const std::string id = shim.sandbox_id;
+    found.push_back({"shim", std::to_string(shim.pid) + " of pod " + id,
+                     [this, id, pidfd = std::make_shared<UniqueFd>(std::move(shim.pidfd))]() -> Result<> {
+                       BERTH_TRY(end_process(pidfd->get(), kEnd), "end it");
                        return clean_after_shim(options_.shim_path, dir_of(id), id);
                      }});
   }
@@ -136,12 +140,6 @@ std::vector<ServiceImpl::Unowned> ServiceImpl::find_unowned() {
                        return options_.network->remove(pod);
                      }});
   }
-  const auto links = options_.network->strays();
-  if (!links) log_warn("the bridge's ports cannot be looked at", {{"err", links.error().text()}});
-  for (const auto& link : links ? *links : std::vector<std::string>()) {
-    found.push_back({"link", link, [this, link] { return options_.network->remove_stray(link); }});
-  }
-  find_unowned_cgroups(found);
   return found;
 }
 
@@ -154,13 +152,19 @@ void ServiceImpl::remove_unowned() {
 }
 
 Result<std::vector<Finding>> ServiceImpl::fsck(const Call& call, bool repair) {
+  const auto look = [this] {
+    auto found = find_unowned();
+    find_unowned_links(found);
+    find_unowned_cgroups(found);
+    return found;
+  };
   std::vector<Finding> findings;
-  auto found = find_unowned();
+  auto found = look();
   if (!found.empty()) {
     std::set<std::pair<std::string, std::string>> first;
     for (const auto& thing : found) first.emplace(thing.kind, thing.object);
     std::this_thread::sleep_for(kSecondLook);
-    found = find_unowned();
+    found = look();
     std::erase_if(found, [&](const Unowned& thing) { return !first.contains({thing.kind, thing.object}); });
   }
   for (const auto& thing : found) {

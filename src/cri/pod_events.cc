@@ -50,7 +50,8 @@ std::string end_text(const ContainerRecord& record) {
 }  // namespace
 
 Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
-  return registry_->update_container(info.id(), [&info](ContainerRecord& record) {
+  bool ended = false;
+  auto taken = registry_->update_container(info.id(), [&info, &ended](ContainerRecord& record) {
     const bool lives = record.phase == ContainerPhase::kCreated || record.phase == ContainerPhase::kStarting ||
                        record.phase == ContainerPhase::kRunning;
     if (!lives) return false;
@@ -58,6 +59,7 @@ Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
     switch (info.state()) {
       case bs::CONTAINER_STATE_STOPPED:
         set_exit(record, info);
+        ended = true;
         return true;
       case bs::CONTAINER_STATE_RUNNING:
       case bs::CONTAINER_STATE_PAUSED:
@@ -69,6 +71,12 @@ Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
         return false;
     }
   });
+  if (taken && ended) {
+    const auto& record = **taken;
+    note_event(record.sandbox_id, record.id, "container " + record.config.metadata().name() + " ended",
+               end_text(record));
+  }
+  return taken;
 }
 
 void ServiceImpl::follow_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link,
@@ -103,8 +111,6 @@ void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shar
     }
     // The exit is durable: the shim need not keep it, and its cgroup goes.
     if (info.state() == bs::CONTAINER_STATE_STOPPED && (*record)->phase == ContainerPhase::kExited) {
-      note_event(pod->id(), info.id(), "container " + (*record)->config.metadata().name() + " ended",
-                 end_text(**record));
       auto removed = link->remove(info.id());
       ignore(removed, "stop and removal of the container ask again");
     }

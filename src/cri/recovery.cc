@@ -42,7 +42,7 @@ void warn(const char* what, const std::string& id, const Result<>& result) {
 Result<> ServiceImpl::recover() {
   std::vector<Timeline> timelines;
   BERTH_ASSIGN(const auto unreadable, registry_->load(timelines), "load");
-  timelines_.load(std::move(timelines));
+  timelines_.load(std::move(timelines), [this](const std::string& id) { return registry_->sandbox(id) != nullptr; });
   for (const auto& text : unreadable) log_error("a record cannot be read and is passed over", {{"err", text}});
   BERTH_ASSIGN(const auto boot, db_->meta(kBootKey), "load");
   const bool rebooted = boot != host_.boot_id;
@@ -168,13 +168,14 @@ Result<> ServiceImpl::adopt(const SandboxRecord& record) {
 
 /// Takes back a sandbox whose making was cut off, whatever of it is there.
 Result<> ServiceImpl::undo_sandbox(const SandboxRecord& record) {
-  auto killed = kill_unrecorded_shims(options_.shim_path, record.id);
-  if (!killed) return fail(std::move(killed).error());
+  BERTH_TRY(kill_unrecorded_shims(options_.shim_path, record.id), "shim");
   if (record.network_held) BERTH_TRY(options_.network->remove(pod_network(record, -1)), "network");
   auto cgroups = release_cgroups(record);
   ignore(cgroups, "a sandbox that was not ready had no containers, so there is hardly one");
   BERTH_TRY(os::remove_tree(dir_of(record.id)), "folder");
-  return registry_->erase_sandbox(record.id);
+  BERTH_TRY(registry_->erase_sandbox(record.id), "record");
+  timelines_.removed(record.id);
+  return {};
 }
 
 void ServiceImpl::undo_container(const ContainerRecord& record) {

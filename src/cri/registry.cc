@@ -89,53 +89,53 @@ bool Registry::wait_container(std::string_view id, SteadyTime deadline,
   }
 }
 
-Event Registry::event_about(const std::string& object, const SandboxPtr& sandbox, std::string_view sandbox_id,
-                            pb::ContainerEventType type) const {
-  Event event{.number = 0,
-              .type = type,
-              .object = object,
-              .at_ns = wall_now_ns(),
-              .sandbox = sandbox ? sandbox : lookup(sandboxes_, sandbox_id),
-              .containers = {}};
+std::vector<ContainerPtr> Registry::shown_containers(std::string_view sandbox_id) const {
+  std::vector<ContainerPtr> shown;
   for (const auto& [id, record] : containers_) {
-    if (record->sandbox_id == sandbox_id && visible(*record)) event.containers.push_back(record);
+    if (record->sandbox_id == sandbox_id && visible(*record)) shown.push_back(record);
   }
-  return event;
+  return shown;
 }
 
-void Registry::send(Event event) {
-  for (const auto& [id, sink] : followers_) sink(event);
+void Registry::tell(const std::vector<pb::ContainerEventType>& types, const std::string& object,
+                    const std::string& sandbox_id, const SandboxPtr& sandbox) {
+  for (const auto type : types) {
+    const auto number = next_event_++;
+    if (followers_.empty()) continue;
+    const Event event{.number = number,
+                      .type = type,
+                      .object = object,
+                      .at_ns = wall_now_ns(),
+                      .sandbox = sandbox ? sandbox : lookup(sandboxes_, sandbox_id),
+                      .containers = shown_containers(sandbox_id)};
+    for (const auto& [follower, sink] : followers_) sink(event);
+  }
 }
 
 void Registry::tell(const SandboxPtr& before, const SandboxPtr& after) {
   const auto& last = after ? after : before;
-  for (const auto type : events_of(before.get(), after.get())) {
-    const auto number = next_event_++;
-    if (followers_.empty()) continue;
-    Event event = event_about(last->id, last, last->id, type);
-    event.number = number;
-    send(std::move(event));
-  }
+  if (last) tell(events_of(before.get(), after.get()), last->id, last->id, last);
 }
 
 void Registry::tell(const ContainerPtr& before, const ContainerPtr& after) {
   const auto& last = after ? after : before;
-  for (const auto type : events_of(before.get(), after.get())) {
-    const auto number = next_event_++;
-    if (followers_.empty()) continue;
-    Event event = event_about(last->id, nullptr, last->sandbox_id, type);
-    event.number = number;
-    send(std::move(event));
-  }
+  if (last) tell(events_of(before.get(), after.get()), last->id, last->sandbox_id, nullptr);
 }
 
 std::uint64_t Registry::follow(EventSink sink) {
   MutexLock lock(mutex_);
-  for (const auto& [id, record] : sandboxes_) {
-    if (visible(*record)) sink(event_about(id, record, id, event_of_state(*record)));
-  }
+  // Once for all pods: readers wait meanwhile.
+  std::map<std::string_view, std::vector<ContainerPtr>> shown;
   for (const auto& [id, record] : containers_) {
-    if (visible(*record)) sink(event_about(id, nullptr, record->sandbox_id, event_of_state(*record)));
+    if (visible(*record)) shown[record->sandbox_id].push_back(record);
+  }
+  const auto now = wall_now_ns();
+  for (const auto& [id, record] : sandboxes_) {
+    if (visible(*record)) sink({0, event_of_state(*record), id, now, record, shown[id]});
+  }
+  for (const auto& [sandbox_id, containers] : shown) {
+    const auto sandbox = lookup(sandboxes_, sandbox_id);
+    for (const auto& record : containers) sink({0, event_of_state(*record), record->id, now, sandbox, containers});
   }
   followers_.emplace(next_follower_, std::move(sink));
   return next_follower_++;

@@ -58,11 +58,12 @@ class Registry final {
   Result<std::vector<std::string>> load(std::vector<Timeline>& timelines) BERTH_EXCLUDES(write_mutex_, mutex_);
 
  private:
-  [[nodiscard]] Event event_about(const std::string& object, const SandboxPtr& sandbox, std::string_view sandbox_id,
-                                  pb::ContainerEventType type) const BERTH_REQUIRES(mutex_);
+  [[nodiscard]] std::vector<ContainerPtr> shown_containers(std::string_view sandbox_id) const BERTH_REQUIRES(mutex_);
   void tell(const SandboxPtr& before, const SandboxPtr& after) BERTH_REQUIRES(mutex_);
   void tell(const ContainerPtr& before, const ContainerPtr& after) BERTH_REQUIRES(mutex_);
-  void send(Event event) BERTH_REQUIRES(mutex_);
+  /// Numbers the events of a change and tells them; `sandbox` nullptr: as it is now.
+  void tell(const std::vector<pb::ContainerEventType>& types, const std::string& object, const std::string& sandbox_id,
+            const SandboxPtr& sandbox) BERTH_REQUIRES(mutex_);
 
   template <class Record>
   using Records = std::map<std::string, std::shared_ptr<const Record>, std::less<>>;

@@ -177,11 +177,19 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
 
 Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request) {
   Making making;
-  auto& record = making.record;
-  record.id = new_id();
+  making.record.id = new_id();
   const auto& metadata = request.config().metadata();
-  timelines_.begin(record.id, metadata.namespace_(), metadata.name());
-  operation.about(record.id);
+  timelines_.begin(making.record.id, metadata.namespace_(), metadata.name());
+  operation.about(making.record.id);
+  if (auto made = make_recorded(operation, request, making); !made) {
+    timelines_.removed(making.record.id);
+    return fail(std::move(made).error());
+  }
+  return making.record.id;
+}
+
+Result<> ServiceImpl::make_recorded(Operation& operation, const pb::RunPodSandboxRequest& request, Making& making) {
+  auto& record = making.record;
   record.created_at_ns = wall_now_ns();
   record.config = request.config();
   record.handler = request.runtime_handler();
@@ -197,15 +205,9 @@ Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::Ru
 
   making.undo.add("folder of sandbox " + record.id, [dir = making.dir] { return os::remove_tree(dir); });
   auto made = make_pod_side(operation, making);
-  if (made) {
-    made = finish_sandbox(operation, making);
-    if (!made) made = fail(std::move(made).error().in("finish the sandbox"));
-  }
-  if (!made) {
-    timelines_.removed(record.id);
-    return fail(std::move(made).error());
-  }
-  return record.id;
+  if (!made) return made;
+  BERTH_TRY(finish_sandbox(operation, making), "finish the sandbox");
+  return {};
 }
 
 /// Network and shim at the same time: the sandbox takes as long as the slower of the two.

@@ -32,7 +32,7 @@ struct Call {
 
 /// Something of ours on the node that no record owns.
 struct Finding {
-  std::string kind;      ///< "process", "folder", "root-fs", "network", "link", "cgroup"
+  std::string kind;      ///< "shim", "folder", "root-fs", "network", "link", "cgroup"
   std::string object;    ///< a path, id or name
   bool removed = false;  ///< it was there and is not any more
   std::string error;     ///< why it could not be removed

@@ -99,6 +99,7 @@ class ServiceImpl final : public Service {
   // ---- sandbox_run.cc ----
   Result<> check_sandbox(const pb::RunPodSandboxRequest& request) const;
   Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request);
+  Result<> make_recorded(Operation& operation, const pb::RunPodSandboxRequest& request, Making& making);
   Result<> record_sandbox(SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   static network::PodNetwork pod_network(const SandboxRecord& record, int netns_fd);
   static Result<> write_new_file(const std::string& path, std::string_view text);
@@ -163,8 +164,9 @@ class ServiceImpl final : public Service {
 
   // ---- audit.cc ----
   struct Unowned;
-  /// What no record owns. A thing that is just being removed may be among it: look twice.
+  /// What no record owns and nobody else can. A thing that is just being removed may be among it: look twice.
   std::vector<Unowned> find_unowned();
+  void find_unowned_links(std::vector<Unowned>& found);
   void find_unowned_cgroups(std::vector<Unowned>& found);
   void remove_unowned();
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -111,26 +112,32 @@ Result<> clean_after_shim(const std::string& shim_path, const std::string& pod_d
                                    std::string(trim(output.err)));
 }
 
-Result<unsigned> kill_unrecorded_shims(const std::string& shim_path, const std::string& sandbox_id) {
+Result<std::vector<FoundShim>> find_shims(const std::string& shim_path) {
   BERTH_ASSIGN(const auto names, os::list_dir("/proc"), "look for shims");
-  std::string wanted = shim_path;
-  wanted.push_back('\0');
-  std::string id_argument = "-id";
-  id_argument.push_back('\0');
-  id_argument.append(sandbox_id).push_back('\0');
-  unsigned killed = 0;
+  std::vector<FoundShim> found;
   for (const auto& name : names) {
     const auto pid = parse_number<pid_t>(name);
     if (!pid) continue;
-    // The descriptor first, then the look: the process that is looked at is the one that is killed.
-    const auto pidfd = os::open_pidfd(*pid);
+    auto pidfd = os::open_pidfd(*pid);
     if (!pidfd) continue;
     const auto command = os::read_file("/proc/" + name + "/cmdline", kMaxShimLog);
-    if (!command || !command->starts_with(wanted) || command->find(id_argument) == std::string::npos) continue;
-    BERTH_TRY(end_process(pidfd->get(), milliseconds(5000)), "end shim " + name);
-    ++killed;
+    if (!command) continue;
+    const auto words = split(*command, '\0');
+    if (words.front() != shim_path) continue;
+    const auto flag = std::ranges::find(words, "-id");
+    if (flag == words.end() || std::next(flag) == words.end()) continue;
+    found.push_back({*pid, std::move(*pidfd), std::string(*std::next(flag))});
   }
-  return killed;
+  return found;
+}
+
+Result<> kill_unrecorded_shims(const std::string& shim_path, const std::string& sandbox_id) {
+  BERTH_ASSIGN(const auto shims, find_shims(shim_path), "look for shims");
+  for (const auto& shim : shims) {
+    if (shim.sandbox_id != sandbox_id) continue;
+    BERTH_TRY(end_process(shim.pidfd.get(), milliseconds(5000)), "end shim " + std::to_string(shim.pid));
+  }
+  return {};
 }
 
 }  // namespace berth::cri

@@ -1,6 +1,7 @@
 #pragma once
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "os/spawn.h"
@@ -29,8 +30,15 @@ Result<> end_process(int pidfd, std::chrono::milliseconds timeout);
 /// Runs the shim's `delete` action, which clears the cgroups that a dead shim's containers left.
 Result<> clean_after_shim(const std::string& shim_path, const std::string& pod_dir, const std::string& sandbox_id);
 
-/// Kills every running shim process that was started for `sandbox_id`, found by its command line. For a pod that the
-/// daemon died over before it had noted the pid. Answers how many.
-Result<unsigned> kill_unrecorded_shims(const std::string& shim_path, const std::string& sandbox_id);
+/// A running shim process, found by its command line.
+struct FoundShim {
+  pid_t pid = 0;
+  UniqueFd pidfd;  ///< opened before the look: what was looked at is what it stands for
+  std::string sandbox_id;
+};
+/// All processes that were started as `shim_path`, for pods of whichever daemon. Reads all of /proc.
+Result<std::vector<FoundShim>> find_shims(const std::string& shim_path);
+/// Kills every one that was started for `sandbox_id`. For a pod that the daemon died over before it had noted the pid.
+Result<> kill_unrecorded_shims(const std::string& shim_path, const std::string& sandbox_id);
 
 }  // namespace berth::cri

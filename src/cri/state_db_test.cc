@@ -167,6 +167,44 @@ TEST_F(StateDbTest, ADamagedFileIsSetAside) {
   EXPECT_TRUE(db->put(sandbox("s")));
 }
 
+TEST_F(StateDbTest, FollowersHearTheStateAndThenEachChangeInOrder) {
+  const auto db = open();
+  Registry registry(*db);
+  ASSERT_TRUE(registry.erase_container("never-was"));
+  ASSERT_TRUE(registry.erase_sandbox("never-was"));
+  auto pod = sandbox("s");
+  pod.state = SandboxState::kReady;
+  ASSERT_TRUE(registry.add(pod));
+  ASSERT_TRUE(registry.add(container("before")));
+  std::vector<std::string> heard;
+  const auto follower = registry.follow([&heard](const Event& event) {
+    heard.push_back(std::to_string(event.number) + " " + event.object + " " + std::to_string(event.type) + " of " +
+                    event.sandbox->id + " with " + std::to_string(event.containers.size()));
+  });
+  auto made = container("c");
+  made.phase = ContainerPhase::kCreating;
+  ASSERT_TRUE(registry.add(made));  // not shown yet
+  for (const auto phase : {ContainerPhase::kCreated, ContainerPhase::kStarting, ContainerPhase::kRunning,
+                           ContainerPhase::kExited, ContainerPhase::kRemoving}) {
+    made.phase = phase;
+    ASSERT_TRUE(registry.add(made));
+  }
+  ASSERT_TRUE(registry.erase_container("c"));
+  pod.state = SandboxState::kStopped;
+  ASSERT_TRUE(registry.add(pod));
+  registry.unfollow(follower);
+  ASSERT_TRUE(registry.erase_sandbox("s"));
+  const auto first = heard.empty() ? 0 : std::stoi(heard.at(2)) - 1;  // what came before anybody followed
+  const auto line = [first](int number, const std::string& rest) {
+    return std::to_string(number == 0 ? 0 : first + number) + " " + rest;
+  };
+  const std::vector<std::string> expected = {line(0, "s 1 of s with 1"), line(0, "before 2 of s with 1"),
+                                             line(1, "c 0 of s with 2"), line(2, "c 1 of s with 2"),
+                                             line(3, "c 2 of s with 2"), line(4, "c 3 of s with 1"),
+                                             line(5, "s 2 of s with 1")};
+  EXPECT_EQ(heard, expected);
+}
+
 TEST_F(StateDbTest, RegistryFindsByPrefixAndTellsChanges) {
   const auto db = open();
   Registry registry(*db);

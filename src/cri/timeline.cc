@@ -130,17 +130,23 @@ Result<Timeline> decode_timeline(std::string_view blob) {
   return timeline;
 }
 
-void Timelines::load(std::vector<Timeline> stored) {
+void Timelines::load(std::vector<Timeline> stored, const std::function<bool(const std::string& id)>& there) {
   const auto begin_of = [](const Timeline& timeline) {
     return timeline.entries.empty() ? std::int64_t{0} : timeline.entries.front().at_ns;
   };
   std::ranges::sort(stored, {}, begin_of);
-  MutexLock lock(mutex_);
-  for (auto& timeline : stored) {
-    const std::string id = timeline.sandbox_id;
-    if (timeline.removed) removed_.push_back(id);
-    held_[id] = {std::move(timeline), next_order_++};
+  MutexLock disk(disk_mutex_);
+  {
+    MutexLock lock(mutex_);
+    for (auto& timeline : stored) {
+      const std::string id = timeline.sandbox_id;
+      // The record goes first, and a daemon that dies then has not come to say so here.
+      timeline.removed = timeline.removed || !there(id);
+      if (timeline.removed) removed_.push_back(id);
+      held_[id] = {std::move(timeline), next_order_++};
+    }
   }
+  drop_oldest_removed();
 }
 
 void Timelines::begin(const std::string& sandbox_id, const std::string& pod_namespace, const std::string& pod_name) {
@@ -154,6 +160,7 @@ void Timelines::begin(const std::string& sandbox_id, const std::string& pod_name
 
 void Timelines::note(const std::string& sandbox_id, const std::string& container_id,
                      std::vector<TimelineEntry> entries) {
+  MutexLock disk(disk_mutex_);
   std::string blob;
   {
     MutexLock lock(mutex_);
@@ -169,25 +176,29 @@ void Timelines::note(const std::string& sandbox_id, const std::string& container
   disk_.store(sandbox_id, blob);
 }
 
-void Timelines::drop_oldest_removed(std::vector<std::string>& dropped) {
-  while (removed_.size() > kMaxRemoved) {
-    held_.erase(removed_.front());
-    dropped.push_back(std::move(removed_.front()));
-    removed_.pop_front();
+void Timelines::drop_oldest_removed() {
+  std::vector<std::string> dropped;
+  {
+    MutexLock lock(mutex_);
+    while (removed_.size() > kMaxRemoved) {
+      held_.erase(removed_.front());
+      dropped.push_back(std::move(removed_.front()));
+      removed_.pop_front();
+    }
   }
+  for (const auto& id : dropped) disk_.forget(id);
 }
 
 void Timelines::removed(const std::string& sandbox_id) {
-  std::vector<std::string> dropped;
+  MutexLock disk(disk_mutex_);
   {
     MutexLock lock(mutex_);
     const auto found = held_.find(sandbox_id);
     if (found == held_.end() || found->second.timeline.removed) return;
     found->second.timeline.removed = true;
     removed_.push_back(sandbox_id);
-    drop_oldest_removed(dropped);
   }
-  for (const auto& id : dropped) disk_.forget(id);
+  drop_oldest_removed();
 }
 
 std::vector<Timeline> Timelines::find(std::string_view object) const {

@@ -40,8 +40,8 @@ struct Timeline {
 [[nodiscard]] std::string encode(const Timeline& timeline);
 [[nodiscard]] Result<Timeline> decode_timeline(std::string_view blob);
 
-/// The timelines of all pods and of the last 200 removed ones. Thread-safe; nothing here blocks but `store` and
-/// `forget`, which run without the lock.
+/// The timelines of all pods and of the last 200 removed ones. Thread-safe. `store` and `forget` are called one at a
+/// time, in the order of the changes; find() does not wait for them.
 class Timelines final {
  public:
   static constexpr std::size_t kMaxRemoved = 200;
@@ -52,16 +52,17 @@ class Timelines final {
   };
   explicit Timelines(Disk disk) : disk_(std::move(disk)) {}
 
-  /// Before the first note(): what an earlier daemon stored.
-  void load(std::vector<Timeline> stored) BERTH_EXCLUDES(mutex_);
+  /// Before the first note(): what an earlier daemon stored. A pod that is not `there` any more counts as removed.
+  void load(std::vector<Timeline> stored, const std::function<bool(const std::string& id)>& there)
+      BERTH_EXCLUDES(disk_mutex_, mutex_);
   /// A pod is on its way.
   void begin(const std::string& sandbox_id, const std::string& pod_namespace, const std::string& pod_name)
       BERTH_EXCLUDES(mutex_);
   /// Adds to the pod's timeline and stores it; an unknown pod is passed over. `container_id` may be empty.
   void note(const std::string& sandbox_id, const std::string& container_id, std::vector<TimelineEntry> entries)
-      BERTH_EXCLUDES(mutex_);
-  /// The pod is gone; its timeline stays while it is among the last ones.
-  void removed(const std::string& sandbox_id) BERTH_EXCLUDES(mutex_);
+      BERTH_EXCLUDES(disk_mutex_, mutex_);
+  /// The pod is gone; its timeline stays while it is among the last ones. Unknown is fine.
+  void removed(const std::string& sandbox_id) BERTH_EXCLUDES(disk_mutex_, mutex_);
   /// By sandbox or container id (or a beginning of at least 4 characters), pod name, or "namespace/name": all that
   /// match, oldest first.
   [[nodiscard]] std::vector<Timeline> find(std::string_view object) const BERTH_EXCLUDES(mutex_);
@@ -71,9 +72,10 @@ class Timelines final {
     Timeline timeline;
     std::uint64_t order = 0;  ///< of its beginning
   };
-  void drop_oldest_removed(std::vector<std::string>& dropped) BERTH_REQUIRES(mutex_);
+  void drop_oldest_removed() BERTH_REQUIRES(disk_mutex_) BERTH_EXCLUDES(mutex_);
 
   const Disk disk_;
+  Mutex disk_mutex_;  // taken before mutex_: what is stored last is what was noted last
   mutable Mutex mutex_;
   std::map<std::string, Held, std::less<>> held_ BERTH_GUARDED_BY(mutex_);
   std::deque<std::string> removed_ BERTH_GUARDED_BY(mutex_);  ///< ids, oldest first

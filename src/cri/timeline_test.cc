@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 namespace berth::cri {
 namespace {
 
@@ -48,7 +50,7 @@ TEST_F(TimelinesTest, WhatIsStoredComesBack) {
   EXPECT_THAT(read->containers, ElementsAre("container-one"));
   EXPECT_THAT(read->entries, ElementsAre(entry(7, "stat volume /x"), entry(9, "", "no such file"), entry(11, "")));
   Timelines next({.store = [](const auto&, const auto&) {}, .forget = [](const auto&) {}});
-  next.load({*read});
+  next.load({*read}, [](const auto&) { return true; });
   EXPECT_EQ(next.find("default/web").size(), 1U);
   EXPECT_EQ(decode_timeline("garbage").error().code(), Code::kCorrupt);
 }
@@ -77,6 +79,37 @@ TEST_F(TimelinesTest, BoundedInEveryDirection) {
   EXPECT_EQ(gone.front(), "gone-1050");
   EXPECT_EQ(disk_.size(), Timelines::kMaxRemoved + 1);
   EXPECT_EQ(ids("full").size(), 1U) << "a pod that is there does not count";
+}
+
+TEST_F(TimelinesTest, AStartKeepsNoMoreThanWhatIsThereAndTheLastOnes) {
+  std::vector<Timeline> stored;
+  for (int i = 0; i < 300; ++i) {
+    Timeline timeline;
+    timeline.sandbox_id = "id-" + std::to_string(1000 + i);
+    timeline.pod_name = "stored";
+    timeline.entries.push_back(entry(i, "step"));
+    disk_[timeline.sandbox_id] = encode(timeline);
+    stored.push_back(std::move(timeline));
+  }
+  // None of them was told to be removed: the daemon was killed before that, each time.
+  timelines_.load(stored, [](const std::string& id) { return id == "id-1000"; });
+  const auto left = ids("stored");
+  ASSERT_EQ(left.size(), Timelines::kMaxRemoved + 1);
+  EXPECT_EQ(left.front(), "id-1000");
+  EXPECT_EQ(left.back(), "id-1299");
+  EXPECT_EQ(disk_.size(), left.size());
+}
+
+TEST_F(TimelinesTest, WhatIsStoredLastIsWhatWasNotedLast) {
+  timelines_.begin("busy", "default", "busy");
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([this] {
+      for (int i = 0; i < 30; ++i) timelines_.note("busy", {}, {entry(i, "step")});
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(decode_timeline(disk_.at("busy"))->entries.size(), 240U);
 }
 
 }  // namespace

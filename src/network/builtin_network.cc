@@ -20,6 +20,8 @@ namespace berth::network {
 namespace {
 
 constexpr std::size_t kMaxLinkName = 15;
+constexpr std::string_view kLinkPrefix = "veth";
+constexpr std::string_view kLinkDigits = "0123456789abcdefghijklmnopqrstuv";
 constexpr const char* kPodLink = "eth0";
 constexpr const char* kForwardFile = "/proc/sys/net/ipv4/ip_forward";
 
@@ -30,6 +32,12 @@ bool valid_link_name(std::string_view name) {
   };
   return !name.empty() && name.size() <= kMaxLinkName && name != "." && name != ".." && name != "all" &&
          name != "default" && name != "lo" && std::ranges::all_of(name, good);
+}
+
+/// Whether host_link_name() could have made it: others may hang links of their own on the bridge.
+bool is_host_link_name(std::string_view name) {
+  return name.size() == kMaxLinkName && name.starts_with(kLinkPrefix) &&
+         name.find_first_not_of(kLinkDigits, kLinkPrefix.size()) == std::string_view::npos;
 }
 
 std::uint8_t protocol_number(std::string_view protocol) {
@@ -75,10 +83,9 @@ std::string host_link_name(std::string_view sandbox_id) {
   // FNV-1a, 64 bit: a name for people and look-ups, not a defence; ids are random.
   std::uint64_t hash = 0xcbf29ce484222325U;
   for (const char c : sandbox_id) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuv";
-  std::string name = "veth";
+  std::string name(kLinkPrefix);
   while (name.size() < kMaxLinkName) {
-    name += kDigits[hash & 31U];
+    name += kLinkDigits[hash & 31U];
     hash >>= 5U;
   }
   return name;
@@ -316,7 +323,8 @@ Result<std::vector<std::string>> BuiltinNetwork::strays() {
   // Under the lock and after the list: a lease is taken before its link is made.
   for (const auto& lease : leases_->all()) held.insert(host_link_name(lease.sandbox_id));
   for (const auto& link : links) {
-    if (link.master == bridge->index && link.kind == "veth" && !held.contains(link.name)) names.push_back(link.name);
+    const bool ours = link.master == bridge->index && link.kind == "veth" && is_host_link_name(link.name);
+    if (ours && !held.contains(link.name)) names.push_back(link.name);
   }
   return names;
 }

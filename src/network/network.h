@@ -88,7 +88,8 @@ class Network {
   virtual Result<> remove(const PodNetwork& pod) = 0;
   /// The ids of all sandboxes that hold something, for recovery.
   [[nodiscard]] virtual std::vector<std::string> holders() const = 0;
-  /// Names of links that are ports of the built-in bridge and that no sandbox holds. Asks the kernel.
+  /// Names of links that are ports of the built-in bridge, named as we name them, and that no sandbox holds. Asks the
+  /// kernel.
   [[nodiscard]] virtual Result<std::vector<std::string>> strays() = 0;
   /// Removes a link that strays() named; kPrecondition when a sandbox holds it by now.
   virtual Result<> remove_stray(const std::string& link) = 0;

@@ -1,5 +1,7 @@
 // The operator's command line against a daemon.
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include "base/strings.h"
 #include "fixture.h"
@@ -12,6 +14,7 @@
 namespace berth::test {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -116,38 +119,60 @@ TEST_F(CliTest, FsckFindsAndRemovesWhatNothingOwns) {
   EXPECT_EQ(good({"fsck"}), "everything has an owner\n");
 
   const std::string stray = std::string(64, 'a');
+  const std::string others = std::string(64, 'b');
   const std::string folder = host().state() + "/pods/" + stray;
   ASSERT_TRUE(ok(os::make_dirs(folder)));
-  const std::string cgroup = "/sys/fs/cgroup/" + std::string(os::exists("/sys/fs/cgroup/pids") ? "pids/" : "") +
-                             host().cgroup_parent().substr(1) + "/" + stray;
-  ASSERT_TRUE(ok(os::make_dirs(cgroup)));
-  // One that works in the pod's folder, one in its cgroup.
-  const auto sleeper = [](const std::string& where) {
+  const auto cgroup_of = [](const std::string& id) {
+    return "/sys/fs/cgroup/" + std::string(os::exists("/sys/fs/cgroup/pids") ? "pids/" : "") +
+           host().cgroup_parent().substr(1) + "/" + id;
+  };
+  for (const auto& id : {stray, others}) ASSERT_TRUE(ok(os::make_dirs(cgroup_of(id))));
+  const auto start = [](std::vector<std::string> argv, const std::string& where) {
     os::SpawnOptions options;
-    options.argv = {"sleep", "1000"};
+    options.argv = std::move(argv);
+    options.program = "/bin/sh";
     options.env = {"PATH=/usr/bin:/bin"};
     options.cwd = where;
     return must(os::spawn(options));
   };
-  const auto worker = sleeper(folder);
-  const auto member = sleeper("/");
-  ASSERT_TRUE(ok(os::write_existing(cgroup + "/cgroup.procs", std::to_string(member.pid))));
-  EXPECT_EQ(must(run_program({"ip", "link", "add", "stray0", "master", "berth0", "type", "veth"})).code, 0);
+  // As the daemon's shims look, one for a pod of ours and one for a pod of somebody else's.
+  const auto shim_of = [&](const std::string& id, const std::string& where) {
+    return start({TestHost::program("containerd-shim-berth-v2"), "-c", "sleep 1000; :", "-id", id}, where);
+  };
+  const auto shim = shim_of(stray, folder);
+  const auto others_shim = shim_of(others, "/");
+  const auto member = start({"sh", "-c", "exec sleep 1000"}, "/");
+  const auto guest = start({"sh", "-c", "exec sleep 1000"}, folder);
+  ASSERT_TRUE(ok(os::write_existing(cgroup_of(stray) + "/cgroup.procs", std::to_string(member.pid))));
+  for (const char* link : {"vethstra0000000", "admins0"}) {
+    EXPECT_EQ(must(run_program({"ip", "link", "add", link, "master", "berth0", "type", "veth"})).code, 0);
+  }
 
   const auto found = berth({"fsck"});
   EXPECT_EQ(found.code, 1);
-  for (const std::string& line : {"process  " + std::to_string(worker.pid) + " of pod " + stray, "folder   " + folder,
-                                  "cgroup   " + host().cgroup_parent() + "/" + stray, std::string("link     stray0")}) {
+  for (const std::string& line :
+       {"shim     " + std::to_string(shim.pid) + " of pod " + stray, "folder   " + folder,
+        "cgroup   " + host().cgroup_parent() + "/" + stray, std::string("link     vethstra0000000")}) {
     EXPECT_THAT(found.out, HasSubstr(line + ": nothing owns it\n"));
   }
-  const auto repaired = good({"fsck", "--repair"});
-  EXPECT_THAT(repaired, HasSubstr("stray0: removed"));
+  EXPECT_THAT(found.out, AllOf(Not(HasSubstr("admins0")), Not(HasSubstr(others))));
+  EXPECT_THAT(good({"fsck", "--repair"}), HasSubstr("vethstra0000000: removed"));
   EXPECT_EQ(good({"fsck"}), "everything has an owner\n");
-  for (const auto& path : {folder, cgroup}) EXPECT_FALSE(os::exists(path)) << path;
-  for (const auto* program : {&worker, &member}) {
-    EXPECT_TRUE(must(os::wait_readable(program->pidfd.get(), std::chrono::seconds(5))));
-    EXPECT_TRUE(ok(os::reap_pidfd(program->pidfd.get())));
+  for (const auto& path : {folder, cgroup_of(stray)}) EXPECT_FALSE(os::exists(path)) << path;
+  const auto ended = [](const os::Child& child) {
+    return must(os::wait_readable(child.pidfd.get(), std::chrono::milliseconds(0)));
+  };
+  EXPECT_TRUE(ended(shim));
+  EXPECT_TRUE(ended(member));
+  EXPECT_FALSE(ended(others_shim)) << "another daemon's";
+  EXPECT_FALSE(ended(guest)) << "who only looks at a folder of ours";
+  EXPECT_TRUE(os::exists(cgroup_of(others)));
+  EXPECT_EQ(must(run_program({"ip", "link", "del", "admins0"})).code, 0);
+  for (const auto* child : {&shim, &others_shim, &member, &guest}) {
+    ignore(os::pidfd_signal(child->pidfd.get(), SIGKILL), "it may have ended");
+    EXPECT_TRUE(ok(os::reap_pidfd(child->pidfd.get())));
   }
+  ASSERT_EQ(::rmdir(cgroup_of(others).c_str()), 0);
   EXPECT_EQ(good({"exec", "owned", "echo", "lives"}), "lives\n");
   good({"rm", "-f", "owned"});
 }
