@@ -179,8 +179,9 @@ engine::process::Options engine_options(const Args& global, const char* own_name
   engine::process::Options options;
   const bool systemd = global.on("systemd-cgroup");
   if (systemd) options.cgroup_driver = engine::process::CgroupDriver::kSystemd;
-  options.systemd_user = !machine_root();
-  options.scope_program = program_beside(own_name, "berth-scope");
+  options.systemd_user = systemd && !machine_root();
+  // A container that is there may be in a scope without our being told: looked for when it turns out so.
+  options.scope_program = [own_name] { return program_beside(own_name, "berth-scope"); };
   return options;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/strings.h"
 #include "commands.h"
+#include "engine/process/mount_plan.h"
 #include "os/spawn.h"
 #include "output.h"
 #include "spec/json_text.h"
@@ -12,8 +13,7 @@ namespace {
 
 std::string rootfs_of(const Found& found) {
   if (!found.spec.root) return {};
-  const std::string& path = found.spec.root->path;
-  return path.starts_with('/') ? path : found.record.bundle + "/" + path;
+  return engine::process::in_bundle(found.spec.root->path, found.record.bundle);
 }
 
 /// The user's name by number; the number where the static program may not ask (no NSS): reads /etc/passwd alone.

@@ -4,13 +4,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
+#include "base/strings.h"
 #include "os/file.h"
 
 namespace berth::os {
@@ -193,6 +196,22 @@ void kill_group(pid_t pid) {
 }
 
 }  // namespace
+
+std::optional<std::string> find_program(const std::string& name, std::string_view otherwise) {
+  const auto may_run = [](const std::string& path) {
+    struct stat st{};
+    return ::stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode) && ::access(path.c_str(), X_OK) == 0;
+  };
+  if (name.find('/') != std::string::npos) return may_run(name) ? std::optional(name) : std::nullopt;
+  const char* const path = ::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): as the header says
+  for (const auto folder : split(path != nullptr ? std::string_view(path) : otherwise, ':')) {
+    // A relative one, or an empty one that stands for the working folder, is no place to take programs from.
+    if (!folder.starts_with('/')) continue;
+    std::string candidate = std::string(folder) + "/" + name;
+    if (may_run(candidate)) return candidate;
+  }
+  return std::nullopt;
+}
 
 Result<RunOutput> run(RunOptions options) {
   BERTH_ASSIGN(auto in, make_pipe(), "run");

@@ -55,6 +55,10 @@ struct RunOutput {
   std::string out;
   std::string err;
 };
+/// The program that `name` means: with '/' itself, else the first of that name in PATH (absent: `otherwise`). Nothing
+/// where it is no program that we may execute. Call it with one thread: it reads the environment.
+[[nodiscard]] std::optional<std::string> find_program(const std::string& name, std::string_view otherwise = {});
+
 /// Runs a program to its end and collects what it says. Never waits for grandchildren that keep the pipes open: reading
 /// ends when the child is gone. The child has its own process group, which is killed then. The program must ignore
 /// SIGPIPE.

@@ -94,7 +94,7 @@ TEST_F(SpawnTest, StopCallsOff) {
 }
 
 TEST_F(SpawnTest, NothingElseIsInherited) {
-  const auto leak = open_file("/etc/hostname", O_RDONLY);
+  const auto leak = open_file("/proc/version", O_RDONLY);
   const auto output = run(shell("ls /proc/self/fd | wc -l"));
   ASSERT_TRUE(output);
   EXPECT_EQ(output->out, "4\n");  // 0, 1, 2 and the one of ls itself
@@ -127,6 +127,17 @@ TEST_F(SpawnTest, NetnsIsEnteredByTheWorkAlone) {
   EXPECT_NE(here, there);
   EXPECT_EQ(links, there.string() + "\n");
   EXPECT_EQ(here, std::filesystem::read_symlink("/proc/thread-self/ns/net"));
+}
+
+TEST(FindProgram, InPathOrByItsPath) {
+  EXPECT_EQ(find_program("sh", ""), find_program("sh"));
+  const auto found = find_program("sh");
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->ends_with("/sh"));
+  EXPECT_EQ(find_program(*found), found);
+  for (const char* nothing : {"", "berth-no-such-program", "/proc/version", "/etc", "/no/such/program"}) {
+    EXPECT_FALSE(find_program(nothing)) << nothing;
+  }
 }
 
 }  // namespace

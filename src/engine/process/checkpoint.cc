@@ -212,7 +212,7 @@ Result<> Dump::run() {
   BERTH_TRY(check(), "checkpoint");
   BERTH_TRY(find_features(), "checkpoint");
   settings_.pid = source_.pid;
-  settings_.root = root_path(source_.spec, source_.bundle);
+  settings_.root = in_bundle(source_.spec.root->path, source_.bundle);
   settings_.leave_running = options_.leave_running;
   settings_.tcp_skip_in_flight = options_.tcp_skip_in_flight;
   settings_.link_remap = options_.link_remap;
@@ -289,11 +289,6 @@ void set_common(const CriuOptions& options, const spec::Spec& spec, CriuSettings
 
 std::string external_namespace_key(spec::NamespaceType type) {
   return type == spec::NamespaceType::kNetwork ? "extRootNetNS" : "extRootPidNS";
-}
-
-std::string root_path(const spec::Spec& spec, const std::string& bundle) {
-  const std::string path = spec.root ? spec.root->path : "rootfs";
-  return path.starts_with('/') ? path : bundle + "/" + path;
 }
 
 Result<std::string> fd_path(int fd) {

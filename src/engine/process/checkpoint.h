@@ -96,8 +96,6 @@ Result<CriuFolders> open_criu_folders(const CriuOptions& options, const std::str
 void set_common(const CriuOptions& options, const spec::Spec& spec, CriuSettings& settings);
 /// "extRootNetNS": what criu calls the network or pid namespace of a path.
 [[nodiscard]] std::string external_namespace_key(spec::NamespaceType type);
-/// The root's path, absolute.
-[[nodiscard]] std::string root_path(const spec::Spec& spec, const std::string& bundle);
 /// Where /proc says that `fd` leads to.
 Result<std::string> fd_path(int fd);
 /// Mounts of type "cgroup" that show a part of the host's: (name below the mount's target, folder on the host).

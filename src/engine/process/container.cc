@@ -195,7 +195,7 @@ Result<> LinuxContainer::update(const spec::Resources& resources) {
   if (parts_.unit) {
     // systemd first: what it knows is what it writes, and the exact values after it.
     BERTH_ASSIGN(const auto properties, resource_properties(resources, parts_.cgroup.v2()), "update");
-    BERTH_TRY(set_scope(parts_.scope_program, *parts_.unit, properties), "update");
+    BERTH_TRY(set_scope(parts_.scope_program(), *parts_.unit, properties), "update");
   }
   return parts_.cgroup.set(resources, true);
 }
@@ -257,7 +257,7 @@ Result<> release_shared_root(const std::string& path) {
 Result<> LinuxContainer::remove() {
   if (removed_) return {};
   BERTH_TRY(clear_cgroup(), "remove");
-  if (parts_.unit) BERTH_TRY(stop_scope(parts_.scope_program, *parts_.unit), "remove");
+  if (parts_.unit) BERTH_TRY(stop_scope(parts_.scope_program(), *parts_.unit), "remove");
   if (parts_.spec.linux && parts_.spec.linux->intel_rdt) {
     BERTH_TRY(remove_rdt(*parts_.spec.linux->intel_rdt, parts_.id, parts_.resctrl_root), "remove");
   }

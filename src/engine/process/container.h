@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,7 +23,7 @@ class LinuxContainer final : public ProcessContainer {
     std::shared_ptr<const UniqueFd> filter_cache;  ///< nullptr: none
     std::string resctrl_root;                      ///< of Options
     std::optional<SystemdUnit> unit;               ///< where systemd made the cgroup
-    std::string scope_program;                     ///< of Options
+    std::function<std::string()> scope_program;    ///< of Options
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;

@@ -21,10 +21,6 @@ constexpr int kMaxNotices = 4096;
 // Of the end of the log: criu writes a line for each page that it copies.
 constexpr off_t kLogTail = 256L << 10;
 
-bool is_executable(const std::string& path) {
-  return ::access(path.c_str(), X_OK) == 0;
-}
-
 std::string log_reason(const std::string& path) {
   if (path.empty()) return {};
   const auto log = os::open_file(path, O_RDONLY | O_NOFOLLOW);
@@ -157,18 +153,11 @@ std::vector<std::string> environment() {
 }  // namespace
 
 Result<std::string> find_criu(const std::string& name) {
-  const std::string text = "checkpoint and restore need the program " + name + ", which ";
-  if (name.find('/') != std::string::npos) {
-    if (is_executable(name)) return name;
-    return fail(Code::kUnsupported, text + "is not there or no program");
-  }
-  const char* const path = ::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): one thread
-  for (const auto folder : split(path != nullptr ? path : "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin", ':')) {
-    if (!folder.starts_with('/')) continue;
-    std::string candidate = std::string(folder) + "/" + name;
-    if (is_executable(candidate)) return candidate;
-  }
-  return fail(Code::kUnsupported, text + "is not in PATH");
+  auto found = os::find_program(name, "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin");
+  if (found) return std::move(*found);
+  const bool path = name.find('/') != std::string::npos;
+  return fail(Code::kUnsupported, "checkpoint and restore need the program " + name + ", which " +
+                                      (path ? "is not there or no program" : "is not in PATH"));
 }
 
 std::function<Result<os::Child>(int)> plain_criu(std::string program) {

@@ -7,7 +7,7 @@
 #include "engine/process/criu_wire.h"
 #include "os/spawn.h"
 
-/// The program criu, one run for one request, spoken to by its RPC (docs/adr/0013-checkpoints-by-crius-rpc.md).
+/// The program criu, one run for one request, spoken to by its RPC (docs/adr/0013-criu-over-its-rpc.md).
 namespace berth::engine::process {
 
 /// Something that criu tells while it works, and that it waits for.

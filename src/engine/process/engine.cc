@@ -312,7 +312,7 @@ Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
   // Last, so that they have the last word.
   BERTH_ASSIGN(const auto more, annotation_properties(request.spec.annotations), "cgroup");
   properties.insert(properties.end(), more.begin(), more.end());
-  BERTH_ASSIGN(NewScope scope, NewScope::start(options_.scope_program, unit, properties), "cgroup");
+  BERTH_ASSIGN(NewScope scope, NewScope::start(options_.scope_program(), unit, properties), "cgroup");
   place.unit = unit;
   place.scope.emplace(std::move(scope));
   BERTH_ASSIGN(place.cgroup, Cgroup::from_saved(*cgroups, place.scope->control_group(), true), "cgroup");
@@ -323,7 +323,7 @@ Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
 void LinuxEngine::undo(Place& place) const {
   place.scope.reset();
   ignore(place.cgroup.remove(), "the first failure is the one to tell");
-  if (place.unit) ignore(stop_scope(options_.scope_program, *place.unit), "likewise");
+  if (place.unit) ignore(stop_scope(options_.scope_program(), *place.unit), "likewise");
 }
 
 Result<> LinuxEngine::make_place(const CreateRequest& request, Place& place) {

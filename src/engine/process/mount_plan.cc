@@ -166,6 +166,10 @@ Result<MountOptions> parse_mount_options(const std::vector<std::string>& options
   return out;
 }
 
+std::string in_bundle(const std::string& path, const std::string& bundle) {
+  return path.starts_with('/') ? path : bundle + "/" + path;
+}
+
 Result<MountPlan> plan_mounts(const spec::Spec& spec, const std::string& bundle) {
   MountPlan plan;
   const std::string& propagation = spec.linux ? spec.linux->rootfs_propagation : std::string();
@@ -189,7 +193,7 @@ Result<MountPlan> plan_mounts(const spec::Spec& spec, const std::string& bundle)
     if (entry.options.bind || mount.type == "bind" || mount.type == "rbind") {
       entry.kind = MountKind::kBind;
       entry.options.recursive_bind |= mount.type == "rbind";
-      entry.source = mount.source.starts_with('/') ? mount.source : bundle + "/" + mount.source;
+      entry.source = in_bundle(mount.source, bundle);
       if (entry.target == "/dev") plan.make_devices = false;
     } else if (mount.type == "cgroup" || mount.type == "cgroup2") {
       entry.kind = MountKind::kCgroup;

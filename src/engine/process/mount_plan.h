@@ -64,6 +64,9 @@ struct MountPlan {
   bool make_devices = true;  ///< false when /dev is a bind mount: it is somebody else's
 };
 
+/// A path of the configuration; a relative one starts at the bundle.
+[[nodiscard]] std::string in_bundle(const std::string& path, const std::string& bundle);
+
 /// Pure. `bundle`: absolute; relative bind sources start there. Errors: kInvalid, kUnsupported, naming the mount.
 Result<MountPlan> plan_mounts(const spec::Spec& spec, const std::string& bundle);
 

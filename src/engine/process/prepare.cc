@@ -22,8 +22,6 @@ namespace berth::engine::process {
 
 namespace {
 
-constexpr mode_t kPrivateMode = 0700;
-
 /// A mount of ours to copy; nothing when we may not copy any, since then the child will, in its own mount namespace.
 Result<UniqueFd> try_clone(int dir_fd, const std::string& path, bool recursive) {
   auto tree = os::clone_tree(dir_fd, path, recursive);
@@ -76,7 +74,7 @@ Result<> check_shared_mounts(const spec::Linux& config, const Launch& launch) {
   if (!config.rootfs_propagation.empty()) {
     return fail(Code::kInvalid, "linux.rootfsPropagation is set without a mount namespace");
   }
-  return os::make_dirs(launch.request->shared_root, kPrivateMode);
+  return {};
 }
 
 Result<> check_fields(const spec::Spec& spec, const Launch& launch) {
@@ -157,8 +155,7 @@ Result<> open_root(const CreateRequest& request, Launch& launch) {
     BERTH_ASSIGN(launch.root_tree, os::dup_fd(request.root_mount.get()), "root file system");
     return {};
   }
-  const std::string& path = request.spec.root->path;
-  const std::string whole = path.starts_with('/') ? path : request.bundle + "/" + path;
+  const std::string whole = in_bundle(request.spec.root->path, request.bundle);
   // A bundle's rootfs may be a link on the host: that is the caller's affair. A rootfs that is no folder is not.
   struct stat st{};
   if (::stat(whole.c_str(), &st) != 0) return fail_errno(errno, "root.path " + whole);

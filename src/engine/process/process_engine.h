@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,8 +22,8 @@ struct Options {
   /// Who makes the cgroups: we, or systemd, as scopes of the system's manager or of the caller's own.
   CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   bool systemd_user = false;
-  /// The program that talks to systemd; a name without '/' is looked for in PATH.
-  std::string scope_program = "berth-scope";
+  /// Tells the program that talks to systemd, a path or a name to be found in PATH; asked once it is needed.
+  std::function<std::string()> scope_program = [] { return std::string("berth-scope"); };
   /// Where resctrl is mounted, for linux.intelRdt; empty: /sys/fs/resctrl, if it is.
   std::string resctrl_root{};
 };

@@ -53,7 +53,7 @@ class Stage {
 };
 
 Result<> Stage::attach_root() {
-  const std::string path = root_path(request_.container.spec, request_.container.bundle);
+  const std::string path = in_bundle(request_.container.spec.root->path, request_.container.bundle);
   BERTH_ASSIGN(const UniqueFd tree, os::clone_tree(AT_FDCWD, path, true), "root file system");
   const std::uint64_t type = plan_.base_propagation == MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
   BERTH_TRY(os::change_mount(tree.get(), {0, 0, type, -1}, true), "root file system");

@@ -24,6 +24,7 @@ namespace {
 
 constexpr unsigned kPermissionBits = 07777;
 constexpr mode_t kFolderMode = 0755;
+constexpr mode_t kPrivateMode = 0700;
 
 /// Builds the root step by step; one object per container, in the child.
 class RootBuilder {
@@ -61,12 +62,12 @@ Result<> RootBuilder::attach_root() {
   if (launch_.root_tree.valid()) {
     BERTH_ASSIGN(root_, os::dup_fd(launch_.root_tree.get()), "root file system");
   } else {
-    const std::string& path = spec_.root->path;
-    const std::string whole = path.starts_with('/') ? path : launch_.request->bundle + "/" + path;
-    BERTH_ASSIGN(root_, os::clone_tree(AT_FDCWD, whole, true), "root file system");
+    const std::string path = in_bundle(spec_.root->path, launch_.request->bundle);
+    BERTH_ASSIGN(root_, os::clone_tree(AT_FDCWD, path, true), "root file system");
   }
   if (launch_.shares_mounts) {
     BERTH_TRY(os::change_mount(root_.get(), {0, 0, MS_PRIVATE, -1}, true), "root file system");
+    BERTH_TRY(os::make_dirs(launch_.request->shared_root, kPrivateMode), "root file system");
     return os::attach_tree_at(root_.get(), launch_.request->shared_root);
   }
   // A copy of a host mount, made here or by the caller: what is mounted below it on the host later shows inside, as
