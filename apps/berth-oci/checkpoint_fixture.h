@@ -9,38 +9,12 @@
 #include <vector>
 
 #include "base/strings.h"
-#include "engine/process/test_container.h"
+#include "oci_fixture.h"
 #include "os/pidfd.h"
 #include "os/spawn.h"
-#include "spec/json_text.h"
 
 /// What the tests of checkpoint and restore share.
 namespace berth::oci::testing {
-
-using engine::process::testing::Bundle;
-using engine::process::testing::default_spec;
-using engine::process::testing::lines_of;
-
-inline std::string program() {
-  const char* const folder = std::getenv("BERTH_BIN_DIR");  // NOLINT(concurrency-mt-unsafe)
-  return std::string(folder != nullptr ? folder : "build/bin") + "/berth-oci";
-}
-
-inline const std::vector<std::string>& environment() {
-  static const std::vector<std::string> env{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
-  return env;
-}
-
-inline os::RunOutput run_words(std::vector<std::string> words, const std::string& cwd) {
-  os::RunOptions options;
-  options.spawn.argv = std::move(words);
-  options.spawn.env = environment();
-  options.spawn.cwd = cwd;
-  options.timeout = std::chrono::seconds(120);
-  auto output = os::run(std::move(options));
-  EXPECT_TRUE(output.has_value()) << output.error().text();
-  return output.value_or(os::RunOutput{-1, "", ""});
-}
 
 /// Asked of criu itself, once.
 inline bool criu_works() {
@@ -60,17 +34,11 @@ inline constexpr const char* kCounter =
     "word=$(cat /proc/sys/kernel/random/uuid); i=0; while :; do i=$((i+1)); echo \"$word $i\" > /tmp/n.new; "
     "mv /tmp/n.new /tmp/n; sleep 0.02; done";
 
-class Checkpoint : public ::testing::Test {
+class Checkpoint : public OciTest {
  protected:
-  void SetUp() override {
-    ::signal(SIGPIPE, SIG_IGN);
-    mounts_before_ = lines_of("/proc/self/mountinfo");
-  }
   void TearDown() override {
-    oci({"delete", "--force", bundle_.name()});
-    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
+    OciTest::TearDown();
     expect_gone();
-    ASSERT_TRUE(os::remove_tree(root()).has_value());
   }
   void expect_gone() {
     EXPECT_EQ(oci({"list", "--quiet"}).out, "");
@@ -79,12 +47,7 @@ class Checkpoint : public ::testing::Test {
     }
     EXPECT_FALSE(os::exists(root() + "/" + bundle_.name()));
   }
-  std::string root() { return bundle_.path() + "/state"; }
   std::string images() { return bundle_.path() + "/images"; }
-  os::RunOutput oci(std::vector<std::string> words) {
-    words.insert(words.begin(), {program(), "--root", root()});
-    return run_words(std::move(words), bundle_.path());
-  }
   /// Words after which the container's or our caller's process holds the standard streams, as `fds` says. The exit
   /// code; what went wrong is in log().
   int with_streams(std::vector<std::string> words, std::vector<os::FdMapping> fds,
@@ -105,9 +68,6 @@ class Checkpoint : public ::testing::Test {
   }
   std::string log_path() { return bundle_.path() + "/log"; }
   std::string log() { return os::read_file(log_path(), 1U << 20).value_or(""); }
-  void write_config(const spec::Spec& spec) {
-    ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/config.json", spec::write_spec(spec)).has_value());
-  }
   spec::Spec script_spec(const std::string& script) { return default_spec(bundle_, {"/bin/sh", "-c", script}); }
   void start(const spec::Spec& spec) {
     write_config(spec);
@@ -122,10 +82,6 @@ class Checkpoint : public ::testing::Test {
     flags.insert(flags.begin(), {"restore", "--detach", "--image-path", images()});
     flags.push_back(bundle_.name());
     return detached(std::move(flags));
-  }
-  std::string status() {
-    const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
-    return state ? std::string(state->string_or("status", "?")) : "none";
   }
   std::string in_root(const std::string& path) { return bundle_.path() + "/rootfs" + path; }
   static void wait_for_file(const std::string& path) {
@@ -156,9 +112,6 @@ class Checkpoint : public ::testing::Test {
     wait_for_file(in_root("/tmp/n"));
     return count();
   }
-
-  Bundle bundle_;
-  std::vector<std::string> mounts_before_;
 };
 
 class CheckpointByCriu : public Checkpoint {

@@ -9,7 +9,7 @@
 #include <thread>
 
 #include "base/strings.h"
-#include "engine/process/test_container.h"
+#include "oci_fixture.h"
 #include "os/socket.h"
 #include "os/spawn.h"
 #include "output.h"
@@ -19,55 +19,20 @@
 namespace berth::oci {
 namespace {
 
-using engine::process::testing::Bundle;
-using engine::process::testing::default_spec;
-using engine::process::testing::lines_of;
+using testing::default_spec;
 using ::testing::HasSubstr;
+using testing::lines_of;
 using ::testing::Not;
+using testing::program;
+using testing::run_words;
 
-std::string program() {
-  const char* const folder = std::getenv("BERTH_BIN_DIR");  // NOLINT(concurrency-mt-unsafe)
-  return std::string(folder != nullptr ? folder : "build/bin") + "/berth-oci";
-}
-
-os::RunOutput run_words(std::vector<std::string> words, const std::string& cwd, const std::string& input = "") {
-  os::RunOptions options;
-  options.spawn.argv = std::move(words);
-  options.spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
-  options.spawn.cwd = cwd;
-  options.input = input;
-  options.timeout = std::chrono::seconds(60);
-  auto output = os::run(std::move(options));
-  EXPECT_TRUE(output.has_value()) << output.error().text();
-  return output.value_or(os::RunOutput{-1, "", ""});
-}
-
-class CliTest : public ::testing::Test {
+class CliTest : public testing::OciTest {
  protected:
-  void SetUp() override {
-    ::signal(SIGPIPE, SIG_IGN);
-    mounts_before_ = lines_of("/proc/self/mountinfo");
-  }
   void TearDown() override {
-    oci({"delete", "--force", bundle_.name()});
-    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
-    EXPECT_EQ(oci({"list", "--quiet"}).out, "");
+    OciTest::TearDown();
     EXPECT_FALSE(os::exists("/sys/fs/cgroup/memory/" + bundle_.name()));
-    ASSERT_TRUE(os::remove_tree(root()).has_value());
-  }
-  std::string root() { return bundle_.path() + "/state"; }
-  os::RunOutput oci(std::vector<std::string> words, const std::string& input = "") {
-    words.insert(words.begin(), {program(), "--root", root()});
-    return run_words(std::move(words), bundle_.path(), input);
-  }
-  void write_config(const spec::Spec& spec) {
-    ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/config.json", spec::write_spec(spec)).has_value());
   }
   void write_script(const std::string& script) { write_config(default_spec(bundle_, {"/bin/sh", "-c", script})); }
-  std::string status() {
-    const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
-    return state ? std::string(state->string_or("status", "?")) : "none";
-  }
   void wait_for(const std::string& wanted) {
     for (int i = 0; i < 5000 && status() != wanted; ++i) ::usleep(1000);
     EXPECT_EQ(status(), wanted);
@@ -79,9 +44,6 @@ class CliTest : public ::testing::Test {
     const int status_word = std::system(line.c_str());  // NOLINT: a test's own words
     return WEXITSTATUS(status_word);
   }
-
-  Bundle bundle_;
-  std::vector<std::string> mounts_before_;
 };
 
 TEST_F(CliTest, RunGivesOutputAndExitCode) {

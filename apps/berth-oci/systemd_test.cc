@@ -4,7 +4,7 @@
 #include <csignal>
 
 #include "base/strings.h"
-#include "engine/process/test_container.h"
+#include "oci_fixture.h"
 #include "os/spawn.h"
 #include "spec/json_text.h"
 
@@ -12,11 +12,11 @@
 namespace berth::oci {
 namespace {
 
-using engine::process::testing::Bundle;
-using engine::process::testing::default_spec;
-using engine::process::testing::lines_of;
+using testing::default_spec;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::program;
+using testing::run_words;
 
 constexpr int kPolls = 10'000;  // of a millisecond: systemd tidies up behind our back, and slowly under emulation
 
@@ -34,46 +34,26 @@ std::string text_of(const std::string& path) {
   return text ? std::string(trim(*text)) : text.error().text();
 }
 
-class SystemdTest : public ::testing::Test {
+class SystemdTest : public testing::OciTest {
  protected:
   void SetUp() override {
-    ::signal(SIGPIPE, SIG_IGN);
+    OciTest::SetUp();
     if (::geteuid() != 0) GTEST_SKIP() << "needs root";
     if (!os::exists("/run/systemd/private")) GTEST_SKIP() << "no systemd runs here";
-    mounts_before_ = lines_of("/proc/self/mountinfo");
   }
   void TearDown() override {
     if (IsSkipped()) return;
-    oci({"delete", "--force", bundle_.name()});
+    OciTest::TearDown();
     EXPECT_TRUE(eventually([this] { return units().empty(); })) << units();
     EXPECT_FALSE(os::exists(folder()));
     run({"systemctl", "stop", "berthtest-inner.slice", "berthtest.slice"});
-    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
-    EXPECT_EQ(oci({"list", "--quiet"}).out, "");
   }
   os::RunOutput run(std::vector<std::string> words, const std::string& input = "") {
-    os::RunOptions options;
-    options.spawn.argv = std::move(words);
-    options.spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_COLORS=0"};
-    options.spawn.cwd = bundle_.path();
-    options.input = input;
-    options.timeout = std::chrono::seconds(60);
-    auto output = os::run(std::move(options));
-    EXPECT_TRUE(output.has_value()) << output.error().text();
-    return output.value_or(os::RunOutput{-1, "", ""});
-  }
-  static std::string program() {
-    const char* const folder = std::getenv("BERTH_BIN_DIR");  // NOLINT(concurrency-mt-unsafe)
-    return std::string(folder != nullptr ? folder : "build/bin") + "/berth-oci";
-  }
-  std::string state_root() { return bundle_.path() + "/state"; }
-  os::RunOutput oci(std::vector<std::string> words, const std::string& input = "") {
-    words.insert(words.begin(), {program(), "--root", state_root()});
-    return run(std::move(words), input);
+    return run_words(std::move(words), bundle_.path(), input);
   }
   void detached(const std::string& words, int expected = 0) {
-    const auto output = run(
-        {"sh", "-c", program() + " --systemd-cgroup --root " + state_root() + " " + words + " > out 2>&1 < /dev/null"});
+    const auto output =
+        run({"sh", "-c", program() + " --systemd-cgroup --root " + root() + " " + words + " > out 2>&1 < /dev/null"});
     EXPECT_EQ(output.exit_code, expected) << text_of(bundle_.path() + "/out");
   }
   spec::Spec spec_of(const std::string& script) {
@@ -81,14 +61,6 @@ class SystemdTest : public ::testing::Test {
     spec.linux->cgroups_path = "berthtest-inner.slice:p:" + bundle_.name();
     return spec;
   }
-  void write_config(const spec::Spec& spec) {
-    ASSERT_TRUE(os::write_file_atomic(bundle_.path() + "/config.json", spec::write_spec(spec)).has_value());
-  }
-  std::string status() {
-    const auto state = spec::parse_json(oci({"state", bundle_.name()}).out);
-    return state ? std::string(state->string_or("status", "?")) : "none";
-  }
-
   std::string unit() { return "p-" + bundle_.name() + ".scope"; }
   std::string group() { return "/berthtest.slice/berthtest-inner.slice/" + unit(); }
   static bool v2() { return os::exists("/sys/fs/cgroup/cgroup.controllers"); }
@@ -117,9 +89,6 @@ class SystemdTest : public ::testing::Test {
     EXPECT_EQ(show("TasksMax"), tasks);
     EXPECT_EQ(file("pids.max", "pids.max"), tasks);
   }
-
-  Bundle bundle_;
-  std::vector<std::string> mounts_before_;
 };
 
 spec::Resources some_limits() {
@@ -325,8 +294,8 @@ TEST_F(SystemdTest, APathOfAnotherFormIsRefused) {
 TEST_F(SystemdTest, WithoutABusItSaysSo) {
   write_config(spec_of("sleep 1000"));
   const auto output = run({"unshare", "-m", "sh", "-c",
-                           "mount -t tmpfs none /run && exec " + program() + " --systemd-cgroup --root " +
-                               state_root() + " create " + bundle_.name()});
+                           "mount -t tmpfs none /run && exec " + program() + " --systemd-cgroup --root " + root() +
+                               " create " + bundle_.name()});
   EXPECT_EQ(output.exit_code, 1);
   EXPECT_THAT(output.err, HasSubstr("no systemd of the system can be reached"));
   EXPECT_THAT(output.err, HasSubstr("/run/systemd/private: No such file or directory"));
