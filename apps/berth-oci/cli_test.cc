@@ -221,14 +221,16 @@ TEST_F(CliTest, TheSpecThatItWritesRuns) {
 }
 
 TEST_F(CliTest, EventsAreStatisticsAndOomKills) {
-  // A child of its shell takes more than the limit once it is told to.
-  auto spec = default_spec(bundle_, {"/bin/sh", "-c", "trap '(tail /dev/zero)' USR1; while :; do sleep 0.01; done"});
+  // A child of its shell takes more than the limit once it is told to; before the trap is set, init ignores the signal.
+  auto spec = default_spec(
+      bundle_, {"/bin/sh", "-c", "trap '(tail /dev/zero)' USR1; echo trapped; while :; do sleep 0.01; done"});
   spec.linux->resources.emplace();
   spec.linux->resources->memory.emplace();
   spec.linux->resources->memory->limit = 16 << 20;
   spec.linux->resources->memory->swap = 16 << 20;
   write_config(spec);
-  ASSERT_EQ(detached("run --detach " + bundle_.name()), 0);
+  const std::string output = bundle_.path() + "/output";
+  ASSERT_EQ(detached("run --detach " + bundle_.name(), output), 0);
   const auto once = oci({"events", "--stats", bundle_.name()});
   ASSERT_EQ(once.exit_code, 0) << once.err;
   const auto stats = spec::parse_json(once.out);
@@ -241,16 +243,17 @@ TEST_F(CliTest, EventsAreStatisticsAndOomKills) {
   EXPECT_GE(data->get("pids")->get("current")->as_int().value_or(0), 1);
   const std::string log = bundle_.path() + "/events";
   std::thread watcher([this, &log] { EXPECT_EQ(detached("events --interval 100ms " + bundle_.name(), log), 0); });
-  const auto seen = [&log](const std::string& word) {
+  const auto seen = [](const std::string& file, const std::string& word) {
     for (int i = 0; i < 10'000; ++i) {
-      if (os::read_file(log, 1 << 20).value_or("").find(word) != std::string::npos) return true;
+      if (os::read_file(file, 1 << 20).value_or("").find(word) != std::string::npos) return true;
       ::usleep(1000);
     }
     return false;
   };
-  EXPECT_TRUE(seen(R"("type":"stats")"));
+  EXPECT_TRUE(seen(output, "trapped"));
+  EXPECT_TRUE(seen(log, R"("type":"stats")"));
   EXPECT_EQ(oci({"kill", bundle_.name(), "USR1"}).exit_code, 0);
-  EXPECT_TRUE(seen(R"({"type":"oom","id":")" + bundle_.name() + "\"}"));
+  EXPECT_TRUE(seen(log, R"({"type":"oom","id":")" + bundle_.name() + "\"}"));
   EXPECT_EQ(oci({"kill", bundle_.name(), "KILL"}).exit_code, 0);
   watcher.join();  // it ends with the container
   EXPECT_THAT(oci({"events", "--stats", bundle_.name()}).err, HasSubstr("is not running"));

@@ -75,25 +75,27 @@ std::string oom_event(const std::string& id) {
   return json.take() + "\n";
 }
 
-/// Until init has ended: statistics at the interval, and each time the kernel killed for lack of memory.
+/// Until init has ended: statistics at the interval, and each time the kernel killed for lack of memory, also if that
+/// was init.
 Result<> follow(const Found& found, milliseconds interval) {
   const std::string& id = found.record.id;
   auto next = std::chrono::steady_clock::now();
   std::uint64_t told = 0;
+  bool ended = false;
   for (bool first = true;; first = false) {
     auto stats = found.container->stats();
     if (!stats && !found.container->alive()) return {};
     if (!stats) return fail(std::move(stats).error());
     if (first) told = stats->oom_kills;
     for (; told < stats->oom_kills; ++told) print(oom_event(id));
+    if (ended) return {};
     const auto now = std::chrono::steady_clock::now();
     if (now >= next) {
       print(stats_event(id, *stats));
       next = now + interval;
     }
     const auto wait = std::min(kOomPoll, std::chrono::ceil<milliseconds>(next - now));
-    BERTH_ASSIGN(const bool ended, os::wait_readable(found.container->init().pidfd.get(), wait), "events");
-    if (ended) return {};
+    BERTH_ASSIGN(ended, os::wait_readable(found.container->init().pidfd.get(), wait), "events");
   }
 }
 
