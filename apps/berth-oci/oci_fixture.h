@@ -16,6 +16,7 @@ namespace berth::oci::testing {
 using engine::process::testing::Bundle;
 using engine::process::testing::default_spec;
 using engine::process::testing::lines_of;
+using engine::process::testing::mounts_now;
 
 inline std::string program() {
   const char* const folder = std::getenv("BERTH_BIN_DIR");  // NOLINT(concurrency-mt-unsafe)
@@ -46,11 +47,11 @@ class OciTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ::signal(SIGPIPE, SIG_IGN);
-    mounts_before_ = lines_of("/proc/self/mountinfo");
+    mounts_before_ = mounts_now(bundle_.name());
   }
   void TearDown() override {
     oci({"delete", "--force", bundle_.name()});
-    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
+    EXPECT_EQ(mounts_now(bundle_.name()), mounts_before_);
     EXPECT_EQ(oci({"list", "--quiet"}).out, "");
     ASSERT_TRUE(os::remove_tree(root()).has_value());
   }

@@ -137,12 +137,21 @@ inline std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
+/// The mounts of this process's namespace but those of other tests, which come and go beside this one.
+inline std::vector<std::string> mounts_now(const std::string& bundle_name) {
+  auto lines = lines_of("/proc/self/mountinfo");
+  std::erase_if(lines, [&bundle_name](const std::string& line) {
+    return line.find("berth-test-") != std::string::npos && line.find(bundle_name) == std::string::npos;
+  });
+  return lines;
+}
+
 /// A bundle and an engine; after each test no mount and no cgroup of it may be left.
 class EngineTest : public ::testing::Test {
  protected:
-  void SetUp() override { mounts_before_ = lines_of("/proc/self/mountinfo"); }
+  void SetUp() override { mounts_before_ = mounts_now(bundle_.name()); }
   void TearDown() override {
-    EXPECT_EQ(lines_of("/proc/self/mountinfo"), mounts_before_);
+    EXPECT_EQ(mounts_now(bundle_.name()), mounts_before_);
     for (const char* hierarchy : {"memory", "pids", "freezer", "cpuset", "devices", "cpu"}) {
       EXPECT_FALSE(os::exists("/sys/fs/cgroup/" + std::string(hierarchy) + "/" + bundle_.name()));
     }
