@@ -181,7 +181,7 @@ void set_identity() {
   constexpr std::uint64_t kCaps = (1ULL << 5U) | (1ULL << 10U) | (1ULL << 29U);
   const rlimit files{1024, 1024};
   check_call(::setrlimit(RLIMIT_NOFILE, &files), "setrlimit");
-  check(os::limit_bounding_caps(kCaps, os::bounding_caps()));
+  check(os::limit_bounding_caps(kCaps));
   check(os::set_groups({}));
   check(os::set_ids(0, 0));
   check(os::set_caps({kCaps, kCaps, 0}));

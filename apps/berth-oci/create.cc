@@ -49,6 +49,7 @@ class Creation {
 
  private:
   Result<Made> make(const std::string& id, Bundle bundle);
+  Result<> describe(const std::string& id, Bundle& bundle, Record& record);
   void leave_out_cgroups(spec::Spec& spec) {
     without_cgroups_ = engine::process::make_process_engine({.cgroup_root = {}});
     drop_device_rules(spec);
@@ -59,25 +60,29 @@ class Creation {
   std::unique_ptr<engine::process::ProcessEngine> without_cgroups_;  ///< in place of the context's, where set
 };
 
+/// All of the record that is known before the container is made. Where its cgroup will be is written down before it is
+/// there: after a crash in between `delete --force` finds it.
+Result<> Creation::describe(const std::string& id, Bundle& bundle, Record& record) {
+  record.id = id;
+  record.bundle = bundle.path;
+  record.created = format_rfc3339(wall_now());
+  record.owner = ::geteuid();
+  const std::string cgroups_path = bundle.spec.linux ? bundle.spec.linux->cgroups_path : std::string();
+  BERTH_ASSIGN(record.cgroup, context_.engine.cgroup_for(cgroups_path, id), "cgroup");
+  BERTH_ASSIGN(record.systemd_unit, context_.engine.unit_for(cgroups_path, id), "cgroup");
+  record.systemd_user = !record.systemd_unit.empty() && context_.systemd_user;
+  if (record.systemd_unit.empty() && context_.rootless && !may_make_cgroup(record.cgroup)) {
+    leave_out_cgroups(bundle.spec);
+    record.cgroup.clear();
+  }
+  return {};
+}
+
 Result<Made> Creation::make(const std::string& id, Bundle bundle) {
   const Args& args = context_.args;
-  BERTH_TRY(context_.store.save_config(id, bundle.config), "state");
   Made made;
-  made.record.id = id;
-  made.record.bundle = bundle.path;
-  made.record.created = format_rfc3339(wall_now());
-  made.record.owner = ::geteuid();
-  made.record.stdio = stdio_links(bundle.spec.process && bundle.spec.process->terminal);
-  // Where its cgroup will be, before it is there: after a crash in between `delete --force` finds it.
-  const std::string cgroups_path = bundle.spec.linux ? bundle.spec.linux->cgroups_path : std::string();
-  BERTH_ASSIGN(made.record.cgroup, context_.engine.cgroup_for(cgroups_path, id), "cgroup");
-  BERTH_ASSIGN(made.record.systemd_unit, context_.engine.unit_for(cgroups_path, id), "cgroup");
-  made.record.systemd_user = !made.record.systemd_unit.empty() && context_.systemd_user;
-  if (made.record.systemd_unit.empty() && context_.rootless && !may_make_cgroup(made.record.cgroup)) {
-    leave_out_cgroups(bundle.spec);
-    made.record.cgroup.clear();
-  }
-  BERTH_TRY(context_.store.save(made.record), "state");
+  BERTH_TRY(describe(id, bundle, made.record), "create");
+  const bool terminal = bundle.spec.process && bundle.spec.process->terminal;
   engine::CreateRequest request;
   request.id = id;
   request.bundle = bundle.path;
@@ -91,11 +96,19 @@ Result<Made> Creation::make(const std::string& id, Bundle bundle) {
     BERTH_TRY(notify->prepare(request.spec), "create");
     notifies = true;
   }
+  const auto write_down = [this, &made, &config = bundle.config, terminal]() -> Result<> {
+    if (made.record.stdio.empty()) {
+      made.record.stdio = stdio_links(terminal);
+      BERTH_TRY(context_.store.save_config(made.record.id, config), "state");
+    }
+    return context_.store.save(made.record);
+  };
+  request.on_place = write_down;
   // The record is complete before the program can run, whatever becomes of this process.
-  request.on_process = [this, &made](const engine::Process& process) {
+  request.on_process = [&made, write_down](const engine::Process& process) {
     made.record.pid = process.pid;
     made.record.start_time = os::process_start_time(process.pid).value_or(0);
-    return context_.store.save(made.record);
+    return write_down();
   };
   request.start_at_once = !waits_for_other_ && !notifies && !args.has("pid-file") && !args.has("console-socket");
   request.no_pivot = args.on("no-pivot");

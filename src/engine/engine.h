@@ -46,6 +46,10 @@ struct CreateRequest {
   /// Called with init's pid and pidfd as soon as they are known, while init sets itself up: what has to be written down
   /// about it takes no time of its own then. An error undoes the creation.
   std::function<Result<>(const Process&)> on_process;
+  /// Called before anything is made that would outlive a crash of the caller (the cgroup), unless on_process was called
+  /// before that: one of the two is always the first. For engines with cgroups of their own; an error ends the
+  /// creation.
+  std::function<Result<>()> on_place;
   /// Init need not wait: the program runs as soon as all is set up, at the earliest after on_process. start() is still
   /// to be called, which waits for the exec. A hint, which the engine follows where nothing stands in between.
   bool start_at_once = false;

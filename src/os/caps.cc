@@ -91,9 +91,10 @@ Result<> set_caps(const CapSets& sets) {
   return {};
 }
 
-std::uint64_t bounding_caps() {
+std::uint64_t bounding_caps(std::uint64_t among) {
   std::uint64_t set = 0;
   for (unsigned cap = 0; cap < 64; ++cap) {
+    if ((among & (1ULL << cap)) == 0) continue;
     const int held = ::prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
     if (held < 0) break;  // past the last capability of this kernel
     if (held == 1) set |= 1ULL << cap;
@@ -101,12 +102,13 @@ std::uint64_t bounding_caps() {
   return set;
 }
 
-Result<> limit_bounding_caps(std::uint64_t keep, std::uint64_t present) {
+Result<> limit_bounding_caps(std::uint64_t keep) {
   for (unsigned cap = 0; cap < 64; ++cap) {
-    if ((present & ~keep & (1ULL << cap)) == 0) continue;
-    if (::prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) {
-      return fail_errno(errno, "drop capability " + std::to_string(cap) + " from the bounding set");
-    }
+    if ((keep & (1ULL << cap)) != 0 || ::prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0) continue;
+    const int e = errno;
+    if (e == EINVAL) break;                                     // past the last capability of this kernel
+    if (::prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 0) continue;  // may not drop any, and need not drop this one
+    return fail_errno(e, "drop capability " + std::to_string(cap) + " from the bounding set");
   }
   return {};
 }

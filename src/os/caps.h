@@ -24,10 +24,10 @@ struct CapSets {
 };
 Result<CapSets> get_caps();
 Result<> set_caps(const CapSets& sets);
-/// The bounding set, as far as this kernel has capabilities.
-[[nodiscard]] std::uint64_t bounding_caps();
-/// Drops what is not in `keep` from the bounding set; `present` is bounding_caps().
-Result<> limit_bounding_caps(std::uint64_t keep, std::uint64_t present);
+/// The bounding set, as far as this kernel has capabilities; a call of the kernel for each one `among` which it looks.
+[[nodiscard]] std::uint64_t bounding_caps(std::uint64_t among = ~0ULL);
+/// Drops what is not in `keep` from the bounding set.
+Result<> limit_bounding_caps(std::uint64_t keep);
 /// Clears the ambient set and raises those of `caps`.
 Result<> set_ambient_caps(std::uint64_t caps);
 

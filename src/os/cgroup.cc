@@ -87,6 +87,7 @@ const CgroupHierarchy* CgroupLayout::find(std::string_view controller) const {
 
 Result<CgroupLayout> find_cgroups(const std::string& cgroup_root) {
   CgroupLayout layout;
+  layout.root = cgroup_root;
   auto root = open_file(cgroup_root, O_RDONLY | O_DIRECTORY);
   if (!root) {
     if (root.error().code() == Code::kNotFound) return layout;

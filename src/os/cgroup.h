@@ -20,6 +20,7 @@ struct CgroupHierarchy {
 /// apart.
 struct CgroupLayout {
   bool v2 = false;                           ///< one hierarchy, cgroup v2
+  std::string root;                          ///< where they are mounted, as given to find_cgroups()
   std::vector<CgroupHierarchy> hierarchies;  ///< empty: no cgroups here
   UniqueFd unified;                          ///< the v2 hierarchy beside v1's, by which systemd counts processes
 

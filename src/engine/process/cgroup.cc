@@ -316,12 +316,26 @@ Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
       entry.v1_tasks.push_back(std::move(tasks));
     }
   }
-  if (!unified_path_.empty()) {
-    const std::string file = relative(unified_path_) + "/cgroup.procs";
-    BERTH_ASSIGN(UniqueFd procs, os::open_at(layout_->unified.get(), file, O_WRONLY), "unified cgroup");
-    entry.v1_tasks.push_back(std::move(procs));
-  }
+  BERTH_TRY(add_unified(entry), "cgroup");
   return entry;
+}
+
+Result<CgroupEntry> Cgroup::entry_by(std::span<const int> folders) const {
+  CgroupEntry entry;
+  for (const int folder : folders) {
+    BERTH_ASSIGN(UniqueFd tasks, os::open_at(folder, "tasks", O_WRONLY), "cgroup");
+    entry.v1_tasks.push_back(std::move(tasks));
+  }
+  BERTH_TRY(add_unified(entry), "cgroup");
+  return entry;
+}
+
+Result<> Cgroup::add_unified(CgroupEntry& entry) const {
+  if (unified_path_.empty()) return {};
+  const std::string file = relative(unified_path_) + "/cgroup.procs";
+  BERTH_ASSIGN(UniqueFd procs, os::open_at(layout_->unified.get(), file, O_WRONLY), "unified cgroup");
+  entry.v1_tasks.push_back(std::move(procs));
+  return {};
 }
 
 Result<std::vector<pid_t>> Cgroup::pids() const {

@@ -1,6 +1,7 @@
 #pragma once
 #include <sys/types.h>
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,9 @@ class Cgroup final {
   [[nodiscard]] Result<> apply(const CgroupPlan& plan) const;
   /// `sub`: a cgroup directly below, made if missing; empty: the container's own.
   [[nodiscard]] Result<CgroupEntry> entry(const std::string& sub) const;
+  /// v1: the container's own, by descriptors of its folders, as paths(), in which a file is found sooner than from the
+  /// top.
+  [[nodiscard]] Result<CgroupEntry> entry_by(std::span<const int> folders) const;
 
   /// What entry(sub) makes below this one. Under v1 it is in one hierarchy alone: it only says who belongs together,
   /// the limits are the container's, and every further folder would cost its share of the time that an exec takes.
@@ -92,6 +96,8 @@ class Cgroup final {
   };
   [[nodiscard]] Result<> write_one(const CgroupWrite& write, OpenFile& last) const;
   [[nodiscard]] Result<std::size_t> signal_each(int signal) const;
+  /// Adds what is apart in the hybrid layout.
+  [[nodiscard]] Result<> add_unified(CgroupEntry& entry) const;
   /// The v1 hierarchy that below() uses.
   [[nodiscard]] std::size_t grouping_index() const;
   /// `made`: the folder is new, so that what it has need not be read.

@@ -27,11 +27,15 @@ namespace berth::engine::process {
 
 namespace {
 
+/// Makes the container's cgroup with its limits.
+using MakeCgroup = std::function<Result<>()>;
+
 /// The parent's half of a creation: clones init and answers what it asks until it is ready.
 class Creation {
  public:
-  Creation(const CreateRequest& request, const Cgroup& cgroup, int filter_cache)
-      : request_(request), cgroup_(cgroup), filter_cache_(filter_cache) {}
+  /// `cgroup`: borrowed; known when `make_cgroup` has run, and before when it says where.
+  Creation(const CreateRequest& request, const Cgroup& cgroup, const MakeCgroup& make_cgroup, int filter_cache)
+      : request_(request), cgroup_(cgroup), make_cgroup_(make_cgroup), filter_cache_(filter_cache) {}
   Creation(const Creation&) = delete;
   Creation& operator=(const Creation&) = delete;
   Creation(Creation&&) = delete;
@@ -47,6 +51,7 @@ class Creation {
 
  private:
   Result<> clone(Launch& launch);
+  Result<> cgroup_made();
   Result<> process_known();
   [[nodiscard]] bool may_start_at_once(const Launch& launch) const;
   Result<> talk();
@@ -56,6 +61,7 @@ class Creation {
 
   const CreateRequest& request_;
   const Cgroup& cgroup_;
+  const MakeCgroup& make_cgroup_;
   int filter_cache_;  ///< borrowed; -1: none
   UniqueFd channel_;
   UniqueFd listener_;
@@ -181,15 +187,30 @@ bool Creation::may_start_at_once(const Launch& launch) const {
          spec.linux->net_devices.empty() && !spec.linux->intel_rdt;
 }
 
+/// A pending one, for the child that waits for it or will.
+Result<> Creation::cgroup_made() {
+  BERTH_TRY(make_cgroup_(), "create");
+  ignore(send_signal(channel_.get(), Signal::kCgroup), "a child that has failed already has said why");
+  return {};
+}
+
 Result<> Creation::process_known() {
   return request_.on_process ? request_.on_process(process_) : Result<>();
 }
 
 Result<> Creation::run() {
   bool at_once = false;
+  bool pending = false;
   {
-    BERTH_ASSIGN(Launch launch, prepare_launch(request_, cgroup_), "create");
+    BERTH_ASSIGN(Launch launch, prepare_launch(request_), "create");
     launch.filter_cache = filter_cache_;
+    launch.cgroup_place = &cgroup_;
+    launch.cgroup_pending = pending = may_join_late(launch, cgroup_);
+    if (!pending) {
+      if (request_.on_place) BERTH_TRY(request_.on_place(), "create");
+      BERTH_TRY(make_cgroup_(), "create");
+      BERTH_TRY(open_cgroup(cgroup_, launch), "create");
+    }
     BERTH_TRY(clone(launch), "create");
     at_once = may_start_at_once(launch);
     // Our copies of what the child has go now, while it works; its end of the channel went with `pair`, so that its end
@@ -197,6 +218,7 @@ Result<> Creation::run() {
   }
   if (process_.pid > 0) {
     BERTH_TRY(process_known(), "create");
+    if (pending) BERTH_TRY(cgroup_made(), "create");
     if (at_once) {
       // Without an error: a child that has failed already has said why, and that is the error to tell.
       start_sent_ = send_signal(channel_.get(), Signal::kStart).has_value();
@@ -230,18 +252,19 @@ class LinuxEngine final : public ProcessEngine {
   Result<std::shared_ptr<const os::CgroupLayout>> layout();
   Result<Cgroup> locate(const std::string& cgroups_path, const std::string& id);
   [[nodiscard]] bool by_systemd() const { return options_.cgroup_driver == CgroupDriver::kSystemd; }
-  /// Where a container is put: its cgroup, made, and the scope around it.
+  /// Where a container is put: its cgroup, the scope around it, its share of the caches.
   struct Place {
     Cgroup cgroup;
     std::optional<SystemdUnit> unit;
     std::optional<NewScope> scope;
+    std::optional<RdtGroup> rdt;
   };
-  /// Gives init: by a clone or by criu. The group, where there is one, gets its process.
-  using MakeInit =
-      std::function<Result<>(const Cgroup& cgroup, std::optional<RdtGroup>& rdt, LinuxContainer::Parts& parts)>;
+  /// Gives init: by a clone or by criu. Makes the place, by the call that is handed to it.
+  using MakeInit = std::function<Result<>(Place& place, const MakeCgroup& make, LinuxContainer::Parts& parts)>;
   Result<std::unique_ptr<ProcessContainer>> make(CreateRequest& request, const MakeInit& make_init);
   /// Nothing is left when it fails.
   Result<> make_place(const CreateRequest& request, Place& place);
+  Result<> fill_place(const CreateRequest& request, Place& place);
   Result<> make_scope(const CreateRequest& request, Place& place);
   void undo(Place& place) const;
   Result<> make_rdt(const spec::IntelRdt& config, const std::string& id, std::optional<RdtGroup>& made);
@@ -321,40 +344,46 @@ Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
 }
 
 void LinuxEngine::undo(Place& place) const {
+  if (place.rdt) ignore(place.rdt->remove(), "the first failure is the one to tell");
   place.scope.reset();
-  ignore(place.cgroup.remove(), "the first failure is the one to tell");
+  ignore(place.cgroup.remove(), "likewise");
   if (place.unit) ignore(stop_scope(options_.scope_program(), *place.unit), "likewise");
 }
 
+Result<> LinuxEngine::fill_place(const CreateRequest& request, Place& place) {
+  const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
+  if (config != nullptr && config->resources) BERTH_TRY(place.cgroup.set(*config->resources, false), "create");
+  if (config != nullptr && config->intel_rdt) return make_rdt(*config->intel_rdt, request.id, place.rdt);
+  return {};
+}
+
 Result<> LinuxEngine::make_place(const CreateRequest& request, Place& place) {
-  if (by_systemd()) {
-    auto made = make_scope(request, place);
-    if (!made) undo(place);
-    return made;
-  }
-  BERTH_ASSIGN(place.cgroup, locate(request.spec.linux ? request.spec.linux->cgroups_path : "", request.id), "cgroup");
-  auto made = place.cgroup.create();
-  if (!made && made.error().code() != Code::kExists) undo(place);
+  auto made = by_systemd() ? make_scope(request, place) : place.cgroup.create();
+  if (!made && made.error().code() == Code::kExists && !by_systemd()) return made;  // it is another's
+  if (made) made = fill_place(request, place);
+  if (!made) undo(place);
   return made;
 }
 
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::make(CreateRequest& request, const MakeInit& make_init) {
   if (!valid_id(request.id)) return fail(Code::kInvalid, "container id \"" + request.id + "\" cannot name a container");
   BERTH_ASSIGN(const auto cgroups, layout(), "create");
-  const auto* const config = request.spec.linux ? &*request.spec.linux : nullptr;
   Place place;
-  BERTH_TRY(make_place(request, place), "create");
-  const Cgroup& cgroup = place.cgroup;
+  if (!by_systemd()) {
+    BERTH_ASSIGN(place.cgroup, locate(request.spec.linux ? request.spec.linux->cgroups_path : "", request.id),
+                 "cgroup");
+  }
   LinuxContainer::Parts parts;
-  Result<> done;
-  if (config != nullptr && config->resources) done = cgroup.set(*config->resources, false);
-  std::optional<RdtGroup> rdt;
-  if (done && config != nullptr && config->intel_rdt) done = make_rdt(*config->intel_rdt, request.id, rdt);
-  if (done) done = make_init(cgroup, rdt, parts);
+  bool made = false;
+  const auto make_it = [&] {
+    auto done = make_place(request, place);
+    made = done.has_value();
+    return done;
+  };
+  auto done = make_init(place, make_it, parts);
   if (!done) {
-    if (rdt) ignore(rdt->remove(), "the first failure is the one to tell");
-    undo(place);
-    if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "likewise");
+    if (made) undo(place);
+    if (!request.start_socket.empty()) ignore(os::remove_file(request.start_socket), "the first failure is told");
     ignore(release_shared_root(request.shared_root), "likewise");
     return fail(std::move(done).error());
   }
@@ -362,7 +391,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::make(CreateRequest& reque
   parts.bundle = std::move(request.bundle);
   parts.spec = std::move(request.spec);
   parts.layout = cgroups;
-  parts.cgroup = cgroup;
+  parts.cgroup = std::move(place.cgroup);
   parts.unit = std::move(place.unit);
   parts.scope_program = options_.scope_program;
   parts.filter_cache = filter_cache_;
@@ -373,11 +402,10 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::make(CreateRequest& reque
 }
 
 Result<std::unique_ptr<ProcessContainer>> LinuxEngine::create_process(CreateRequest request) {
-  const auto clone_it = [&](const Cgroup& cgroup, std::optional<RdtGroup>& rdt,
-                            LinuxContainer::Parts& parts) -> Result<> {
-    Creation creation(request, cgroup, filter_cache() != nullptr ? filter_cache_->get() : -1);
+  const auto clone_it = [&](Place& place, const MakeCgroup& make, LinuxContainer::Parts& parts) -> Result<> {
+    Creation creation(request, place.cgroup, make, filter_cache() != nullptr ? filter_cache_->get() : -1);
     BERTH_TRY(creation.run(), "create");
-    if (rdt) BERTH_TRY(rdt->add(creation.pid()), "create");
+    if (place.rdt) BERTH_TRY(place.rdt->add(creation.pid()), "create");
     parts.init = creation.take_process();
     if (request.start_socket.empty()) parts.channel = creation.take_channel();
     parts.start_sent = creation.start_sent();
@@ -391,13 +419,13 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::restore(RestoreRequest re
   if (!container.spec.linux || !container.spec.linux->find_namespace(spec::NamespaceType::kMount)) {
     return fail(Code::kUnsupported, "a container without a mount namespace of its own cannot be restored");
   }
-  const auto restore_it = [&](const Cgroup& cgroup, std::optional<RdtGroup>& rdt,
-                              LinuxContainer::Parts& parts) -> Result<> {
+  const auto restore_it = [&](Place& place, const MakeCgroup& make_cgroup, LinuxContainer::Parts& parts) -> Result<> {
+    BERTH_TRY(make_cgroup(), "restore");
     // What criu makes of init later inherits the group.
-    const auto joined = [&rdt](pid_t pid) { return rdt ? rdt->add(pid) : Result<>(); };
-    auto process = restore_checkpoint(request, cgroup, joined);
+    const auto joined = [&place](pid_t pid) { return place.rdt ? place.rdt->add(pid) : Result<>(); };
+    auto process = restore_checkpoint(request, place.cgroup, joined);
     if (!process) {
-      ignore(cgroup.kill_all(SIGKILL), "criu has ended them, if it could");
+      ignore(place.cgroup.kill_all(SIGKILL), "criu has ended them, if it could");
       return fail(std::move(process).error());
     }
     parts.init = std::move(*process);

@@ -30,6 +30,8 @@ constexpr mode_t kDefaultUmask = 0022;
 constexpr std::uint64_t kSysAdmin = 1ULL << CAP_SYS_ADMIN;
 constexpr std::size_t kPasswdLimit = 1U << 20;
 
+constexpr std::uint64_t kAllCaps = ~0ULL;
+
 /// The mask of capability names. A name that this program or kernel does not know is left out with a warning, as runc
 /// does: newer callers list newer capabilities.
 std::uint64_t cap_mask(const std::vector<std::string>& names, std::uint64_t known, const char* set,
@@ -257,9 +259,10 @@ Result<> Finish::set_identity() {
 
 Result<> Finish::set_capabilities() {
   BERTH_ASSIGN(const os::CapSets mine, os::get_caps(), "capabilities");
-  const std::uint64_t bounding = os::bounding_caps();
   static const spec::Capabilities kNone;
   const auto& wanted = setup_.process->capabilities ? *setup_.process->capabilities : kNone;
+  const std::uint64_t bounding =
+      os::bounding_caps(cap_mask(wanted.bounding, kAllCaps, "", {}) | cap_mask(wanted.inheritable, kAllCaps, "", {}));
   const std::uint64_t keep = cap_mask(wanted.bounding, bounding, "bounding", setup_.warn);
   wanted_permitted_ = cap_mask(wanted.permitted, mine.permitted, "permitted", setup_.warn);
   wanted_effective_ = cap_mask(wanted.effective, wanted_permitted_, "effective", {});
@@ -267,7 +270,7 @@ Result<> Finish::set_capabilities() {
   const std::uint64_t ambient = cap_mask(wanted.ambient, wanted_permitted_ & wanted_inheritable_, "ambient", {});
   // setuid cleared the effective set; permitted lives by keep_caps. SETPCAP is needed to drop from the bounding set.
   BERTH_TRY(os::set_caps({mine.permitted, mine.permitted, mine.inheritable}), "capabilities");
-  BERTH_TRY(os::limit_bounding_caps(keep, bounding), "capabilities");
+  BERTH_TRY(os::limit_bounding_caps(keep), "capabilities");
   // A filter without no_new_privs needs CAP_SYS_ADMIN when it is loaded, which is the last thing: it stays until then.
   const bool late_admin = has_filter_ && !setup_.process->no_new_privileges;
   const std::uint64_t extra = late_admin ? mine.permitted & kSysAdmin : 0;

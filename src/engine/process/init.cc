@@ -31,7 +31,7 @@ namespace {
 /// The child's way from clone to exec; a step per function, in the order of run().
 class Init {
  public:
-  explicit Init(const Launch& launch)
+  explicit Init(Launch& launch)
       : launch_(launch), spec_(*launch.spec), channel_(launch.channel), listener_(launch.listener) {}
 
   Result<> run();
@@ -46,7 +46,7 @@ class Init {
   Result<> open_proc();
   Result<> wait_for_start();
 
-  const Launch& launch_;
+  Launch& launch_;
   const spec::Spec& spec_;
   int channel_;
   int listener_;
@@ -96,14 +96,17 @@ Result<> Init::make_time_namespace() {
 }
 
 Result<> Init::enter_namespaces() {
-  // By itself, before the cgroup namespace, whose root is the cgroup that its maker is in.
-  BERTH_TRY(launch_.cgroup.enter(), "cgroup");
+  // By itself, before the cgroup namespace, whose root is the cgroup that its maker is in. A pending one comes later,
+  // and so does its namespace.
+  if (!launch_.cgroup_pending) BERTH_TRY(launch_.cgroup.enter(), "cgroup");
   const bool by_helper = launch_.in_user_namespace() && (!launch_.joins.empty() || launch_.user_join.valid());
   if (!by_helper) {
     for (const auto& join : launch_.joins) BERTH_TRY(os::join_namespaces(join.fd.get(), join.clone_flag), "join");
   }
   BERTH_TRY(map_user(), "namespaces");
-  if (launch_.makes(CLONE_NEWCGROUP)) BERTH_TRY(os::unshare_namespaces(CLONE_NEWCGROUP), "namespaces");
+  if (!launch_.cgroup_pending && launch_.makes(CLONE_NEWCGROUP)) {
+    BERTH_TRY(os::unshare_namespaces(CLONE_NEWCGROUP), "namespaces");
+  }
   return {};
 }
 
@@ -200,7 +203,7 @@ Result<> Init::run() {
 
 }  // namespace
 
-void run_init(const Launch& launch) {
+void run_init(Launch& launch) {
   if (launch.spec->hooks) ::signal(SIGPIPE, SIG_IGN);  // for their pipes; exec() resets it
   Result<> done;
   const bool by_helper = launch.in_user_namespace() && (!launch.joins.empty() || launch.user_join.valid());

@@ -35,9 +35,12 @@ struct Launch {
   /// By index of mounts.mounts: the detached source of a bind mount. Invalid: the child makes it by the path, which
   /// means the same in its copy of the mount namespace.
   std::vector<UniqueFd> bind_trees;
-  UniqueFd root_tree;                  ///< likewise
-  std::vector<UniqueFd> id_maps;       ///< by the same index: the user namespace that maps a new file system's ids
-  std::vector<UniqueFd> device_trees;  ///< of a user namespace's default and listed devices, which mknod may not make
+  UniqueFd root_tree;                    ///< likewise
+  std::vector<UniqueFd> id_maps;         ///< by the same index: the user namespace that maps a new file system's ids
+  std::vector<UniqueFd> device_trees;    ///< of a user namespace's default and listed devices, which mknod may not make
+  const Cgroup* cgroup_place = nullptr;  ///< borrowed
+  /// The cgroup is made while the child works already, which then enters it by itself (cgroup_join.cc).
+  bool cgroup_pending = false;
   std::vector<CgroupTree> cgroup_trees;
   CgroupEntry cgroup;
   std::vector<NamespaceJoin> joins;  ///< all but pid and user
@@ -55,8 +58,8 @@ struct Launch {
   [[nodiscard]] bool in_user_namespace() const;
 };
 
-/// Fills a Launch. Makes nothing that outlives its descriptors. Errors name the field.
-Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup);
+/// Fills a Launch, all but the cgroup. Makes nothing that outlives its descriptors. Errors name the field.
+Result<Launch> prepare_launch(const CreateRequest& request);
 
 /// A device of the container: the six that the specification asks for, or a listed one.
 struct DeviceNode {
@@ -74,14 +77,22 @@ Result<std::vector<DeviceNode>> plan_devices(const spec::Spec& spec);
 /// CLONE_NEWPID, ... of a namespace type.
 [[nodiscard]] int clone_flag_of(spec::NamespaceType type);
 
+/// Whether the child can find and enter `cgroup` by itself, so that it need not exist before the child
+/// (cgroup_join.cc).
+[[nodiscard]] bool may_join_late(const Launch& launch, const Cgroup& cgroup);
+/// Opens what the child needs of its cgroup, which exists.
+Result<> open_cgroup(const Cgroup& cgroup, Launch& launch);
+/// The child: waits until its cgroup is there and enters it, unless it is in it already.
+Result<> join_pending_cgroup(Launch& launch);
+
 /// The child: sets everything up and execs. Never returns to the caller's code. Sends what goes wrong up the channel.
-[[noreturn]] void run_init(const Launch& launch);
+[[noreturn]] void run_init(Launch& launch);
 
 // Steps of run_init, one file each.
 
 /// Builds the container's root from the mount plan inside a new mount namespace and leaves the child in it, "/" being
 /// its working folder. Returns the console's slave side when there is a terminal (rootfs.cc).
-Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd);
+Result<UniqueFd> enter_rootfs(Launch& launch, int proc_fd);
 /// Device nodes and links below the root's /dev (devices.cc).
 Result<> make_devices(const Launch& launch, int root_fd);
 /// The terminal: sends the master to the parent, binds the slave on /dev/console, returns it (terminal.cc).

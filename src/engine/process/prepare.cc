@@ -174,24 +174,6 @@ Result<> open_devices(const spec::Spec& spec, Launch& launch) {
   return {};
 }
 
-/// The container's own cgroup folders, for a mount of type "cgroup" inside.
-Result<> open_cgroup_trees(const Cgroup& cgroup, Launch& launch) {
-  bool wanted = false;
-  for (const auto& mount : launch.mounts.mounts) wanted = wanted || mount.kind == MountKind::kCgroup;
-  if (!wanted || cgroup.empty()) return {};
-  // In a cgroup namespace a v2 mount shows the container's part by itself.
-  if (cgroup.v2() && launch.makes(CLONE_NEWCGROUP)) return {};
-  for (std::size_t i = 0; i < cgroup.paths().size(); ++i) {
-    const auto& hierarchy = cgroup.layout()->hierarchies[i];
-    const std::string& path = cgroup.paths()[i];
-    if (path.empty()) continue;
-    BERTH_ASSIGN(UniqueFd tree, try_clone(hierarchy.root.get(), path.substr(1), false), "cgroup " + hierarchy.name);
-    if (!tree) return fail(Code::kDenied, "a cgroup mount under v1 needs the right to mount");
-    launch.cgroup_trees.push_back({hierarchy.name, std::move(tree)});
-  }
-  return {};
-}
-
 }  // namespace
 
 int clone_flag_of(spec::NamespaceType type) {
@@ -220,7 +202,7 @@ bool Launch::in_user_namespace() const {
   return makes(CLONE_NEWUSER) || user_join.valid();
 }
 
-Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup) {
+Result<Launch> prepare_launch(const CreateRequest& request) {
   const spec::Spec& spec = request.spec;
   if (!spec.process) return fail(Code::kInvalid, "process is missing: there is nothing to run");
   if (!spec.linux) return fail(Code::kInvalid, "linux is missing");
@@ -235,8 +217,6 @@ Result<Launch> prepare_launch(const CreateRequest& request, const Cgroup& cgroup
   BERTH_TRY(open_root(request, launch), "config");
   BERTH_TRY(open_mounts(request, launch), "config");
   BERTH_TRY(open_devices(spec, launch), "config");
-  BERTH_ASSIGN(launch.cgroup, cgroup.entry(""), "cgroup");
-  BERTH_TRY(open_cgroup_trees(cgroup, launch), "cgroup");
   launch.console = spec.process->terminal;
   return launch;
 }

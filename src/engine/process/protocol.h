@@ -19,6 +19,7 @@ enum class Signal : std::uint32_t {
   kError,     ///< child to parent: failed (code, errno, text)
   kGo,        ///< parent to child: go on
   kStart,     ///< parent to child: exec
+  kCgroup,    ///< parent to child: your cgroup is there (unasked; before any other)
 };
 
 [[nodiscard]] inline Result<> send_signal(int channel_fd, Signal kind, std::string text = {}) {

@@ -29,7 +29,7 @@ constexpr mode_t kPrivateMode = 0700;
 /// Builds the root step by step; one object per container, in the child.
 class RootBuilder {
  public:
-  explicit RootBuilder(const Launch& launch) : launch_(launch), spec_(*launch.spec) {}
+  explicit RootBuilder(Launch& launch) : launch_(launch), spec_(*launch.spec) {}
 
   Result<> attach_root();
   Result<> make_mounts();
@@ -46,7 +46,7 @@ class RootBuilder {
   Result<UniqueFd> new_filesystem(const PlannedMount& mount, const struct stat* underneath);
   Result<> change_attributes(int tree_fd, const MountOptions& options);
 
-  const Launch& launch_;
+  Launch& launch_;
   const spec::Spec& spec_;
   UniqueFd root_;
   UniqueFd devpts_;
@@ -202,6 +202,7 @@ Result<> RootBuilder::mount_one(const PlannedMount& mount, std::size_t index) {
     case MountKind::kFilesystem:
       return mount_filesystem(mount, index);
     case MountKind::kCgroup: {
+      BERTH_TRY(join_pending_cgroup(launch_), "join");
       BERTH_ASSIGN(const UniqueFd target, os::make_dir_in_root(root(), mount.target), "target");
       return mount_cgroup(launch_, mount, root(), target.get());
     }
@@ -253,11 +254,12 @@ Result<> RootBuilder::enter() {
 
 }  // namespace
 
-Result<UniqueFd> enter_rootfs(const Launch& launch, int proc_fd) {
+Result<UniqueFd> enter_rootfs(Launch& launch, int proc_fd) {
   RootBuilder builder(launch);
   const auto& spec = *launch.spec;
   BERTH_TRY(builder.attach_root(), "rootfs");
   BERTH_TRY(builder.make_mounts(), "rootfs");
+  BERTH_TRY(join_pending_cgroup(launch), "rootfs");
   BERTH_ASSIGN(UniqueFd console, builder.make_console_if_asked(), "console");
   // Before the masks: a mask may cover what a hook or a sysctl has to reach.
   BERTH_TRY(write_sysctls(*spec.linux, proc_fd), "linux.sysctl");
