@@ -48,6 +48,35 @@ function(berth_library name)
   target_link_libraries(berth_${name} PUBLIC berth_flags ${A_DEPS} PRIVATE ${A_PRIVATE})
 endfunction()
 
+# berth_failpoints(NAME a.cc ...): the sources of berth_NAME that hold failpoints, compiled once more with them for
+# berth_failpoint_program(). In the order of linking they come before the library, whose members of the same content are
+# then left out.
+function(berth_failpoints name)
+  if(BERTH_FUZZ OR BERTH_SANITIZE)
+    return()
+  endif()
+  add_library(berth_${name}_failpoints OBJECT EXCLUDE_FROM_ALL ${ARGN})
+  target_link_libraries(berth_${name}_failpoints PRIVATE $<TARGET_PROPERTY:berth_${name},LINK_LIBRARIES>)
+  target_compile_options(berth_${name}_failpoints PRIVATE $<TARGET_PROPERTY:berth_${name},COMPILE_OPTIONS>)
+  target_compile_definitions(berth_${name}_failpoints PRIVATE BERTH_FAILPOINTS)
+endfunction()
+
+# berth_failpoint_program(NAME library...): the program NAME with the failpoints of these libraries, <build>/bin/failpoints/NAME.
+# For tests: it is built when one depends on NAME-failpoints and never installed.
+function(berth_failpoint_program name)
+  if(BERTH_FUZZ OR BERTH_SANITIZE)
+    return()
+  endif()
+  add_executable(${name}-failpoints EXCLUDE_FROM_ALL $<TARGET_OBJECTS:${name}>)
+  foreach(library IN LISTS ARGN)
+    target_sources(${name}-failpoints PRIVATE $<TARGET_OBJECTS:berth_${library}_failpoints>)
+  endforeach()
+  target_link_libraries(${name}-failpoints PRIVATE $<TARGET_PROPERTY:${name},LINK_LIBRARIES>)
+  target_link_options(${name}-failpoints PRIVATE $<TARGET_PROPERTY:${name},LINK_OPTIONS>)
+  set_target_properties(${name}-failpoints PROPERTIES LINKER_LANGUAGE CXX OUTPUT_NAME ${name}
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin/failpoints)
+endfunction()
+
 # berth_test(NAME SOURCES a_test.cc ... DEPS ... [LABELS unit] [SERIAL] [TIMEOUT s]): one GoogleTest program, one ctest entry.
 function(berth_test name)
   cmake_parse_arguments(A "SERIAL" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})

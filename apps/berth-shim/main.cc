@@ -6,12 +6,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/log.h"
+#include "engine/external/external_engine.h"
 #include "engine/process/process_engine.h"
 #include "os/file.h"
 #include "shim/command_line.h"
+#include "shim/containerd.h"
+#include "shim/sandbox.h"
+#include "shim/sandbox_config.h"
 #include "shim/server.h"
 #include "shim/start.h"
 
@@ -30,13 +35,31 @@ Result<std::string> working_folder() {
 }
 
 Result<> start(const CommandLine& line, const std::string& folder) {
+  if (!line.address.empty()) {
+    BERTH_ASSIGN(const std::string answer, berth::shim::start_for_containerd(line, folder), "containerd");
+    return berth::os::write_all(STDOUT_FILENO, answer);
+  }
   std::vector<std::string> argv = {"/proc/self/exe", "-namespace", line.name_space, "-id", line.id};
-  if (!line.address.empty()) argv.insert(argv.end(), {"-address", line.address});
-  if (!line.publish_binary.empty()) argv.insert(argv.end(), {"-publish-binary", line.publish_binary});
   if (line.debug) argv.emplace_back("-debug");
   argv.emplace_back("serve");
   BERTH_ASSIGN(const std::string address, berth::shim::start_server(std::move(argv), folder), "start");
   return berth::os::write_all(STDOUT_FILENO, address);
+}
+
+std::string environment(const char* name) {
+  const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): one thread
+  return value == nullptr ? std::string() : value;
+}
+
+// The pod's engine when its handler has an OCI runtime of its own; nullptr: ours.
+std::unique_ptr<berth::engine::external::ExternalEngine> external_engine(
+    const std::optional<berth::shim::SandboxConfig>& sandbox, const std::string& folder) {
+  if (!sandbox || sandbox->runtime_binary.empty()) return nullptr;
+  berth::engine::external::Options options;
+  options.binary = sandbox->runtime_binary;
+  options.root = sandbox->runtime_root.empty() ? folder + "/runtime" : sandbox->runtime_root;
+  options.private_mounts = true;  // who has a sandbox.json is in a mount namespace of its own
+  return berth::engine::external::make_external_engine(std::move(options));
 }
 
 Result<> run(const CommandLine& line, char** argv) {
@@ -48,16 +71,27 @@ Result<> run(const CommandLine& line, char** argv) {
     ::prctl(PR_SET_NAME, "berth-shim");  // the name of a program that was executed by descriptor is a number
   }
   berth::engine::process::Options engine_options;
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): one thread
-  if (const char* cache = std::getenv("BERTH_FILTER_CACHE"); cache != nullptr) engine_options.filter_cache = cache;
+  engine_options.filter_cache = environment("BERTH_FILTER_CACHE");
   const auto engine = berth::engine::process::make_process_engine(engine_options);
+  BERTH_ASSIGN(const auto sandbox, berth::shim::read_sandbox_config(folder), "pod");
+  const auto external = external_engine(sandbox, folder);
   if (line.action == Action::kDelete) {
-    BERTH_ASSIGN(const std::string reply, berth::shim::clear_dead_shim(*engine, folder), "delete");
+    const bool own_pod = sandbox || line.address.empty();
+    // As in serve(): what is covered for a runtime concerns nobody else.
+    if (external != nullptr) BERTH_TRY(berth::shim::enter_private_mounts(), "delete");
+    BERTH_ASSIGN(const std::string reply,
+                 berth::shim::clear_dead_shim(*engine, external.get(), folder, own_pod ? std::string() : line.id),
+                 "delete");
+    berth::shim::forget_socket(folder);
     return berth::os::write_all(STDOUT_FILENO, reply);
   }
   berth::shim::ServeOptions options;
   options.id = line.id;
   options.folder = folder;
+  options.socket_path = line.socket;
+  if (!line.address.empty()) options.events_address = environment("TTRPC_ADDRESS");
+  options.name_space = line.name_space;
+  if (external != nullptr) return berth::shim::serve(*external, options);
   return berth::shim::serve(*engine, options);
 }
 
@@ -79,6 +113,10 @@ int main(int argc, char** argv) {
   if (line->action == Action::kVersion) {
     ::dprintf(STDOUT_FILENO, "containerd-shim-berth-v2 %s\n", BERTH_VERSION);
     return 0;
+  }
+  if (line->action == Action::kInfo) {
+    const auto written = berth::os::write_all(STDOUT_FILENO, berth::shim::runtime_info());
+    return written ? 0 : 1;
   }
   if (line->debug) berth::set_log_level(berth::LogLevel::kDebug);
   if (auto done = run(*line, argv); !done) {

@@ -8,9 +8,11 @@
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <thread>
 
 #include "base/log.h"
 #include "config/config.h"
@@ -58,23 +60,43 @@ std::string shim_path(const Config& config) {
   return kName;
 }
 
-// Only what is built may be named: the daemon does not start with a handler that it would have to refuse at each pod.
+// Only what is built may be named: the daemon does not start with a handler that it would have to refuse at each pod. A
+// program that is not there may come.
 Result<> check_handlers(const Config& config) {
   for (const auto& [name, handler] : config.handlers) {
-    if (!handler.shim.empty() || handler.engine != "process") {
-      return berth::fail(Code::kUnsupported, "handler \"" + name + "\": only engine = \"process\" is built yet");
+    if (!handler.shim.empty() || (handler.engine != "process" && handler.engine != "external")) {
+      return berth::fail(Code::kUnsupported,
+                         "handler \"" + name + "\": only engine = \"process\" and \"external\" are built yet");
     }
   }
   return {};
 }
 
-// One daemon a state folder: held as long as the descriptor.
+berth::cri::HandlerTable handler_table(const Config& config) {
+  berth::cri::HandlerTable table;
+  table.default_handler = config.runtime.default_handler;
+  for (const auto& [name, handler] : config.handlers) {
+    const berth::cri::Handler built{.binary = handler.binary, .root = handler.root};
+    if (const auto ready = berth::cri::check_ready(built); !ready) {
+      berth::log_warn("a handler is not ready: pods that name it are refused until it is",
+                      {{"handler", name}, {"err", ready.error().text()}});
+    }
+    table.handlers.emplace(name, built);
+  }
+  return table;
+}
+
+// One daemon a state folder: held as long as the descriptor. Of a daemon that was killed while it started a program,
+// the child holds it until it executes that: a moment, which is waited for.
 Result<berth::UniqueFd> lock_state(const std::string& state) {
+  constexpr int kTries = 50;
+  constexpr std::chrono::milliseconds kPause{10};
   BERTH_TRY(berth::os::make_dirs(state, 0711), "state folder");
   BERTH_ASSIGN(auto fd, berth::os::open_file(state + "/berthd.lock", O_RDWR | O_CREAT, 0600), "state folder");
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) return berth::fail(Code::kExists, "another berthd uses the state folder " + state);
-    return berth::fail_errno(errno, "lock " + state);
+  for (int tries = 1; ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno != EWOULDBLOCK) return berth::fail_errno(errno, "lock " + state);
+    if (tries == kTries) return berth::fail(Code::kExists, "another berthd uses the state folder " + state);
+    std::this_thread::sleep_for(kPause);
   }
   return fd;
 }
@@ -101,8 +123,29 @@ Result<std::unique_ptr<berth::network::Network>> open_network(const Config& conf
                                         .plugin_timeout_s = config.network.plugin_timeout_s});
 }
 
+// SIGHUP: the handlers of the files as they are now, all or none. Everything else was read for good at the start.
+void reload(const Flags& flags, Config& in_force, berth::cri::Service& service) {
+  const auto loaded = load_config(flags);
+  auto checked = loaded ? check_handlers(loaded->config) : Result<>(berth::fail(loaded.error()));
+  if (!checked) {
+    berth::log_error("SIGHUP: the configuration stays as it was", {{"err", checked.error().text()}});
+    return;
+  }
+  Config rest = loaded->config;
+  rest.handlers = in_force.handlers;
+  rest.runtime.default_handler = in_force.runtime.default_handler;
+  if (rest != in_force) berth::log_warn("SIGHUP: what was changed beside handlers waits for a restart of berthd");
+  in_force.handlers = loaded->config.handlers;
+  in_force.runtime.default_handler = loaded->config.runtime.default_handler;
+  auto table = handler_table(in_force);
+  const std::size_t count = table.handlers.size();
+  service.set_handlers(std::move(table));
+  berth::log_info("SIGHUP: handlers are read anew",
+                  {{"handlers", count}, {"default", in_force.runtime.default_handler}});
+}
+
 // Blocks until somebody asks the daemon to end.
-void wait_for_end(const sigset_t& signals) {
+void wait_for_end(const sigset_t& signals, const Flags& flags, Config in_force, berth::cri::Service& service) {
   while (true) {
     int signal = 0;
     if (::sigwait(&signals, &signal) != 0) continue;
@@ -110,11 +153,11 @@ void wait_for_end(const sigset_t& signals) {
       berth::log_info("ending", {{"signal", signal}});
       return;
     }
-    berth::log_warn("SIGHUP: reading the configuration again is not built yet; restart berthd instead, pods go on");
+    reload(flags, in_force, service);
   }
 }
 
-Result<> serve(const Config& config) {
+Result<> serve(const Config& config, const Flags& flags) {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
@@ -132,7 +175,7 @@ Result<> serve(const Config& config) {
                                           .state_dir = config.state,
                                           .shim_path = shim_path(config),
                                           .cgroup_parent = config.cgroup.parent,
-                                          .default_handler = config.runtime.default_handler,
+                                          .handlers = handler_table(config),
                                           .exec_output_limit = config.runtime.exec_output_limit,
                                           .log_max_line_bytes = config.log.max_line_bytes,
                                           .stats_period_s = config.runtime.stats_period_s,
@@ -145,7 +188,7 @@ Result<> serve(const Config& config) {
       "ready", {{"version", BERTH_VERSION}, {"listen", config.listen}, {"root", config.root}, {"state", config.state}});
   berth::notify_ready();
   ::malloc_trim(0);
-  wait_for_end(signals);
+  wait_for_end(signals, flags, config, *service);
   return {};
 }
 
@@ -202,7 +245,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   berth::set_log_level(to_level(loaded->config.log_level));
-  const auto served = serve(loaded->config);
+  const auto served = serve(loaded->config, flags);
   if (!served) return report(served.error());
   return 0;
 }

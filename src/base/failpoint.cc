@@ -1,18 +1,23 @@
 #include "base/failpoint.h"
 
 #if defined(BERTH_FAILPOINTS)
+#include <fcntl.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "base/strings.h"
 #include "base/thread_annotations.h"
+#include "base/unique_fd.h"
 
 namespace berth {
 namespace {
@@ -21,28 +26,44 @@ struct Action {
   std::string verb;
   std::string argument;
   int on_pass = 0;  // 0: every pass
-  int passes = 0;
 };
 
-std::map<std::string, Action, std::less<>> parse_environment() {
+Action parse_action(std::string_view body) {
+  Action action;
+  if (const auto star = body.find('*'); star != std::string_view::npos) {
+    action.on_pass = parse_number<int>(body.substr(0, star)).value_or(0);
+    body.remove_prefix(star + 1);
+  }
+  const auto paren = body.find('(');
+  action.verb = body.substr(0, paren);
+  if (paren != std::string_view::npos) action.argument = body.substr(paren + 1, body.size() - paren - 2);
+  return action;
+}
+
+/// What the environment asks for.
+struct Plan {
+  std::string folder;
   std::map<std::string, Action, std::less<>> actions;
-  const char* text = std::getenv("BERTH_FAILPOINTS");  // NOLINT(concurrency-mt-unsafe): read once, before threads
-  if (text == nullptr) return actions;
+};
+
+const char* variable(const char* name) {
+  return std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets it
+}
+
+Plan read_plan() {
+  Plan plan;
+  const char* text = variable("BERTH_FAILPOINTS");
+  if (text == nullptr) return plan;
+  if (*text == '@') {
+    plan.folder = text + 1;
+    return plan;
+  }
   for (const auto item : split(text, ';')) {
     const auto equals = item.find('=');
     if (equals == std::string_view::npos) continue;
-    Action action;
-    auto body = item.substr(equals + 1);
-    if (const auto star = body.find('*'); star != std::string_view::npos) {
-      action.on_pass = parse_number<int>(body.substr(0, star)).value_or(0);
-      body.remove_prefix(star + 1);
-    }
-    const auto paren = body.find('(');
-    action.verb = body.substr(0, paren);
-    if (paren != std::string_view::npos) action.argument = body.substr(paren + 1, body.size() - paren - 2);
-    actions.emplace(item.substr(0, equals), std::move(action));
+    plan.actions.emplace(item.substr(0, equals), parse_action(item.substr(equals + 1)));
   }
-  return actions;
+  return plan;
 }
 
 int errno_by_name(std::string_view name) {
@@ -52,30 +73,60 @@ int errno_by_name(std::string_view name) {
   return found == kNames.end() ? EIO : found->second;
 }
 
+std::optional<Action> read_action(const std::string& path) {
+  const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return std::nullopt;
+  std::array<char, 256> text{};
+  const auto size = ::read(file.get(), text.data(), text.size());
+  if (size <= 0) return std::nullopt;
+  return parse_action(trim(std::string_view(text.data(), static_cast<std::size_t>(size))));
+}
+
+/// The action that is due at this pass.
+std::optional<Action> due(const char* name) {
+  static const Plan plan = read_plan();
+  std::optional<Action> action;
+  const std::string file = plan.folder.empty() ? std::string() : plan.folder + "/" + name;
+  if (!file.empty()) {
+    action = read_action(file);
+  } else if (const auto found = plan.actions.find(std::string_view(name)); found != plan.actions.end()) {
+    action = found->second;
+  }
+  if (!action) return std::nullopt;
+  if (action->on_pass != 0) {
+    static Mutex mutex;
+    static std::map<std::string, int, std::less<>> passes;
+    const MutexLock lock(mutex);
+    if (++passes[name] != action->on_pass) return std::nullopt;
+  }
+  // Of several processes and threads that come by, it is for the one that can take the file away.
+  if (!file.empty() && std::rename(file.c_str(), (file + ".done").c_str()) != 0) return std::nullopt;
+  return action;
+}
+
 }  // namespace
 
 Result<> failpoint(const char* name) {
-  static Mutex mutex;
-  static auto actions = parse_environment();
-  if (actions.empty()) return {};
-  Action action;
-  {
-    const MutexLock lock(mutex);
-    const auto found = actions.find(std::string_view(name));
-    if (found == actions.end()) return {};
-    ++found->second.passes;
-    action = found->second;
+  const auto action = due(name);
+  if (!action) return {};
+  if (action->verb == "kill") ::kill(::getpid(), SIGKILL);
+  if (action->verb == "sleep") {
+    const auto ms = parse_number<long>(action->argument).value_or(0);
+    timespec time{ms / 1000, ms % 1000 * 1'000'000};
+    while (::nanosleep(&time, &time) != 0 && errno == EINTR) {
+    }
   }
-  if (action.on_pass != 0 && action.passes != action.on_pass) return {};
-  if (action.verb == "kill") ::kill(::getpid(), SIGKILL);
-  if (action.verb == "sleep") {
-    const auto ms = parse_number<long>(action.argument).value_or(0);
-    const timespec time{ms / 1000, ms % 1000 * 1'000'000};
-    ::nanosleep(&time, nullptr);
-    return {};
-  }
-  if (action.verb == "error") return fail_errno(errno_by_name(action.argument), std::string("failpoint ") + name);
+  if (action->verb == "error") return fail_errno(errno_by_name(action->argument), std::string("failpoint ") + name);
   return {};
+}
+
+void crashpoint(const char* name) {
+  ignore(failpoint(name), "the place has nobody to tell");
+}
+
+std::string failpoints_of_child() {
+  const char* text = variable("BERTH_FAILPOINTS_SHIM");
+  return text == nullptr ? std::string() : std::string("BERTH_FAILPOINTS=") + text;
 }
 
 }  // namespace berth

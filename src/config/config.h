@@ -15,6 +15,7 @@ inline constexpr std::string_view kDefaultPath = "/etc/berth/config.toml";
 struct Handler {
   std::string engine{};  ///< "process", "external", "vm", "unikernel", "wasm" or "sandbox"; empty when `shim` is set
   std::string binary{};  ///< of engine "external": the OCI command-line runtime, absolute
+  std::string root{};    ///< of engine "external": its state folder, absolute; empty: one in each pod's folder
   std::string shim{};    ///< a shim v2 program, absolute; empty: our own
   bool operator==(const Handler&) const = default;
 };

@@ -187,9 +187,10 @@ TEST(Config, ValuesAreChecked) {
        "\"process\"?\nc.toml:1: handlers.x: needs an engine or a shim"},
       {"[handlers.x]", "handlers.x: needs an engine or a shim"},
       {"handlers.x.engine = \"external\"", "handlers.x: engine \"external\" needs a binary"},
-      {"handlers.x = {engine = \"vm\", binary = \"/b\"}", "handlers.x: binary is for engine \"external\" only"},
+      {"handlers.x = {engine = \"vm\", binary = \"/b\"}",
+       "handlers.x: binary and root are for engine \"external\" only"},
       {"handlers.x = {engine = \"vm\", shim = \"/b\"}",
-       "handlers.x: a shim of its own takes neither engine nor binary"},
+       "handlers.x: a shim of its own takes neither engine nor binary nor root"},
       {"handlers.\"A b\".engine = \"vm\"", "[handlers.A b]: a handler's name has 1 to 63 of a-z, 0-9 and \"-\""},
   };
   for (const auto& [text, expected] : cases) EXPECT_EQ(error_of(text), std::string("c.toml:1: ") + expected) << text;

@@ -182,6 +182,7 @@ std::vector<Key> keys_of(Handler& h) {
   return {
       {"handlers", "engine", &h.engine, check_engine},
       {"handlers", "binary", &h.binary, check_absolute},
+      {"handlers", "root", &h.root, check_absolute},
       {"handlers", "shim", &h.shim, check_absolute},
   };
 }
@@ -200,12 +201,12 @@ std::vector<Fault> check_together(const Config& config,
     const std::string origin = where({key + ".engine", key + ".shim", key + ".binary", key});
     if (handler.engine.empty() && handler.shim.empty()) {
       faults.push_back(fault(origin + key + ": needs an engine or a shim"));
-    } else if (!handler.shim.empty() && (!handler.engine.empty() || !handler.binary.empty())) {
-      faults.push_back(fault(origin + key + ": a shim of its own takes neither engine nor binary"));
+    } else if (!handler.shim.empty() && (!handler.engine.empty() || !handler.binary.empty() || !handler.root.empty())) {
+      faults.push_back(fault(origin + key + ": a shim of its own takes neither engine nor binary nor root"));
     } else if (handler.engine == "external" && handler.binary.empty()) {
       faults.push_back(fault(origin + key + ": engine \"external\" needs a binary"));
-    } else if (handler.engine != "external" && !handler.binary.empty()) {
-      faults.push_back(fault(origin + key + ": binary is for engine \"external\" only"));
+    } else if (handler.engine != "external" && (!handler.binary.empty() || !handler.root.empty())) {
+      faults.push_back(fault(origin + key + ": binary and root are for engine \"external\" only"));
     }
   }
   const std::string& chosen = config.runtime.default_handler;

@@ -91,6 +91,7 @@ Result<pb::CreateContainerResponse> ServiceImpl::create_container(const Call& ca
     const OperationLock::Guard guard(pod->turn, operation);
     return make_container(operation, request, sandbox_id);
   });
+  crashpoint("create.answer");
   if (!id) return fail(std::move(id).error());
   pb::CreateContainerResponse answer;
   answer.set_container_id(*id);
@@ -125,13 +126,18 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
   record.config = config;
   record.resources = config.linux().resources();
   record.cgroups_path = sandbox->cgroup_parent + "/" + record.id;
-  BERTH_TRY(registry_->add(record), "note the intent");
-  undo.add("record of container " + record.id, [this, id = record.id] { return registry_->erase_container(id); });
-  BERTH_TRY(failpoint("create.recorded"), "CreateContainer");
+  {
+    const Stage stage(operation, "note the intent", record.id);
+    BERTH_TRY(registry_->add(record), "note the intent");
+    undo.add("record of container " + record.id, [this, id = record.id] { return registry_->erase_container(id); });
+    BERTH_TRY(failpoint("create.recorded"), "CreateContainer");
+  }
   BERTH_TRY(fill_container(operation, *sandbox, record, undo), "create container " + name);
   record.phase = ContainerPhase::kCreated;
+  const Stage stage(operation, "store the record", record.id);
   BERTH_TRY(registry_->add(record), "create container " + name);
   undo.commit();
+  crashpoint("create.stored");
   return record.id;
 }
 
@@ -144,11 +150,19 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
   record.image_ref = image.repo_digests.empty() ? image.id : image.repo_digests.front();
   const std::string dir = dir_of(record);
   undo.add("folder of container " + record.id, [dir] { return os::remove_tree(dir); });
-  BERTH_TRY(os::make_dirs(dir + "/rootfs", 0711), "bundle");
+  {
+    const Stage stage(operation, "make the container's folder", dir);
+    BERTH_TRY(os::make_dirs(dir + "/rootfs", 0711), "bundle");
+    BERTH_TRY(failpoint("create.folder"), "bundle");
+  }
   BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image), "specification");
   for (const auto& warning : built.warnings) log_warn(warning, {{"container", record.id}});
   record.process_json = spec::write_process(*built.spec.process);
-  BERTH_TRY(write_new_file(dir + "/config.json", spec::write_spec(built.spec)), "bundle");
+  {
+    const Stage stage(operation, "write the specification", dir);
+    BERTH_TRY(write_new_file(dir + "/config.json", spec::write_spec(built.spec)), "bundle");
+    BERTH_TRY(failpoint("create.spec"), "bundle");
+  }
   BERTH_ASSIGN(const auto stdio, make_stdio(operation, sandbox, record), "logs");
   image::RootfsMount rootfs;
   {
@@ -157,11 +171,12 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
              [this, id = record.id] { return options_.images->remove_rootfs(id); });
     BERTH_ASSIGN(rootfs, options_.images->prepare_rootfs(record.id, image.id), "root file system");
   }
-  BERTH_TRY(failpoint("create.shim"), "CreateContainer");
   const Stage stage(operation, "create in the shim", record.id);
+  BERTH_TRY(failpoint("create.shim"), "CreateContainer");
   // Before the answer it may be there already: a lost answer is undone too.
   undo.add("container " + record.id + " in the shim", [link, id = record.id] { return link->purge(id); });
   auto pid = link->create(record.id, dir, rootfs, stdio);
+  crashpoint("create.made");
   if (!pid && pid.error().code() == Code::kInvalid) {
     // Not the request's fault but the image's: no such program, not executable. It becomes the end of the container at
     // its start, where a kubelet shows it beside the container and backs off.
@@ -183,6 +198,7 @@ Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRec
     const std::string folder = record.log_path.substr(0, record.log_path.rfind('/'));
     const Stage stage(operation, "make the log folder", folder);
     BERTH_TRY(os::make_dirs(folder, 0755), "log folder");
+    BERTH_TRY(failpoint("create.log-folder"), "log folder");
     stdio.out = "cri-log://" + record.log_path;
     if (!stdio.terminal) stdio.err = stdio.out;
   }

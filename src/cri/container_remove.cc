@@ -22,6 +22,7 @@ Result<pb::RemoveContainerResponse> ServiceImpl::remove_container(const Call& ca
                         BERTH_TRY(remove_container_locked(operation, id), "remove container " + id.substr(0, 13));
                         return std::string();
                       });
+  crashpoint("remove.answer");
   if (!done) return fail(std::move(done).error());
   return pb::RemoveContainerResponse();
 }
@@ -40,6 +41,7 @@ Result<> ServiceImpl::remove_container_locked(Operation& operation, const std::s
   if (const auto link = link_of(record->sandbox_id)) {
     const Stage stage(operation, "remove from the shim", id);
     auto removed = (*link)->remove(id);
+    crashpoint("remove.shim");
     if (!removed && removed.error().code() != Code::kNotFound && removed.error().code() != Code::kUnavailable) {
       return fail(std::move(removed).error());
     }
@@ -47,9 +49,12 @@ Result<> ServiceImpl::remove_container_locked(Operation& operation, const std::s
   {
     const Stage stage(operation, "remove the root file system", id);
     BERTH_TRY(options_.images->remove_rootfs(id), "root file system");
+    BERTH_TRY(failpoint("remove.rootfs"), "root file system");
   }
   BERTH_TRY(os::remove_tree(dir_of(*record)), "bundle");
+  BERTH_TRY(failpoint("remove.folder"), "bundle");
   BERTH_TRY(registry_->erase_container(id), "record");
+  crashpoint("remove.erased");
   stats_.erase(id);
   MutexLock lock(stop_mutex_);
   stop_sent_.erase(id);

@@ -26,6 +26,7 @@ Result<pb::StartContainerResponse> ServiceImpl::start_container(const Call& call
                                 BERTH_TRY(start_locked(operation, id), "start container " + id.substr(0, 13));
                                 return std::string();
                               });
+  crashpoint("start.answer");
   if (!done) return fail(std::move(done).error());
   return pb::StartContainerResponse();
 }
@@ -44,17 +45,21 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
   }
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
   if (!record->create_error.empty()) return start_failed(*link, id, Error(Code::kInvalid, record->create_error));
+  std::optional<Stage> stage;
+  stage.emplace(operation, "note the intent", id);
   auto marked = registry_->update_container(id, [](ContainerRecord& next) {
     next.phase = ContainerPhase::kStarting;
     return true;
   });
   if (!marked) return fail(std::move(marked).error());
-  BERTH_TRY(failpoint("start.recorded"), "StartContainer");
-  std::optional<Stage> stage;
+  stage.reset();
   stage.emplace(operation, "start the program", id);
+  BERTH_TRY(failpoint("start.recorded"), "StartContainer");
   auto pid = link->start(id);
+  crashpoint("start.started");
   stage.reset();
   if (!pid) return start_failed(*link, id, std::move(pid).error());
+  const Stage storing(operation, "store the record", id);
   auto stored = registry_->update_container(id, [&](ContainerRecord& next) {
     // The event of its start, or of its end, may have come first.
     if (next.phase != ContainerPhase::kStarting) return false;
@@ -64,6 +69,7 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
     return true;
   });
   if (!stored) return fail(std::move(stored).error());
+  crashpoint("start.stored");
   sample_now(**stored);
   return {};
 }
@@ -86,6 +92,7 @@ Result<> ServiceImpl::start_failed(ShimLink& link, const std::string& id, Error 
     return true;
   });
   if (!stored) return fail(std::move(stored).error());
+  crashpoint("start.failed");
   auto removed = link.remove(id);
   if (!removed && removed.error().code() != Code::kNotFound) {
     log_warn("the shim keeps a container that did not start", {{"container", id}, {"err", removed.error().text()}});

@@ -41,6 +41,7 @@ Result<> ServiceImpl::kill_container(Operation& operation, const ContainerRecord
   // Without a shim nothing runs; its death is being recorded, which is waited for.
   if (link) {
     auto sent = (*link)->kill(record.id, SIGKILL, true);
+    crashpoint("stop.killed");
     if (!sent && sent.error().code() != Code::kNotFound && sent.error().code() != Code::kUnavailable &&
         sent.error().code() != Code::kPrecondition) {
       return fail(std::move(sent).error().in("kill container " + record.id.substr(0, 13)));
@@ -63,6 +64,7 @@ Result<> ServiceImpl::stop_gently(Operation& operation, const ContainerRecord& r
     if (first) {
       BERTH_ASSIGN(const auto link, link_of(record.sandbox_id), "stop container");
       auto sent = link->kill(record.id, record.stop_signal, false);
+      crashpoint("stop.signalled");
       if (!sent && sent.error().code() != Code::kNotFound && sent.error().code() != Code::kPrecondition) {
         MutexLock lock(stop_mutex_);
         stop_sent_.erase(record.id);
@@ -90,11 +92,12 @@ Result<pb::StopContainerResponse> ServiceImpl::stop_container(const Call& call,
   auto done = operations_.run(
       key, "StopContainer " + record->id, call, [this, record, grace](Operation& operation) -> Result<std::string> {
         operation.about(record->sandbox_id, record->id);
-        BERTH_TRY(failpoint("stop-container"), "StopContainer");
+        BERTH_TRY(failpoint("stop.begun"), "StopContainer");
         auto stopped = grace == 0 ? kill_container(operation, *record) : stop_gently(operation, *record, grace);
         if (!stopped) return fail(std::move(stopped).error());
         return std::string();
       });
+  crashpoint("stop.answer");
   if (!done) return fail(std::move(done).error());
   return pb::StopContainerResponse();
 }

@@ -40,6 +40,7 @@ Result<pb::UpdateContainerResourcesResponse> ServiceImpl::update_container_resou
                         BERTH_TRY(update_locked(operation, id, asked), "update container " + id.substr(0, 13));
                         return std::string();
                       });
+  crashpoint("update.answer");
   if (!done) return fail(std::move(done).error());
   return pb::UpdateContainerResourcesResponse();
 }
@@ -56,14 +57,16 @@ Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id,
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
   {
     const Stage stage(operation, "update in the shim", id);
+    BERTH_TRY(failpoint("update.shim"), "runtime");
     BERTH_TRY(link->update(id, spec::write_resources(resources)), "runtime");
   }
-  BERTH_TRY(failpoint("update.recorded"), "UpdateContainerResources");
+  BERTH_TRY(failpoint("update.applied"), "UpdateContainerResources");
   auto stored = registry_->update_container(id, [&asked](ContainerRecord& next) {
     next.resources = merged(next.resources, asked);
     return true;
   });
   if (!stored) return fail(std::move(stored).error());
+  crashpoint("update.stored");
   return {};
 }
 

@@ -135,6 +135,9 @@ Result<> remove_cgroups(const os::CgroupLayout& cgroups, const std::string& path
     if (!removed && !first) first = std::move(removed).error().in("cgroup " + hierarchy.name + ":" + path);
   }
   if (first) return fail(std::move(*first));
+  // Runtimes other than ours use the v2 hierarchy beside v1's, too. It limits nothing there, and what is still in it
+  // was told by the others.
+  if (cgroups.unified.valid()) ignore(os::remove_cgroup(cgroups.unified.get(), path), "see above");
   return {};
 }
 

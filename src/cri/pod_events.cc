@@ -1,6 +1,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "cri/pod_files.h"
 #include "cri/service_impl.h"
@@ -100,7 +101,10 @@ void ServiceImpl::follow_events(const std::shared_ptr<Pod>& pod, const std::shar
 void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link,
                                 const bs::WaitEventResponse& events) {
   for (const auto& info : events.changed()) {
+    const bool ended = info.state() == bs::CONTAINER_STATE_STOPPED;
+    if (ended) crashpoint("exit.heard");
     auto record = take_over(info);
+    if (ended) crashpoint("exit.stored");
     if (!record) {
       // kNotFound: it is being created or was removed, and who does that knows.
       if (record.error().code() != Code::kNotFound) {
@@ -110,8 +114,9 @@ void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shar
       continue;
     }
     // The exit is durable: the shim need not keep it, and its cgroup goes.
-    if (info.state() == bs::CONTAINER_STATE_STOPPED && (*record)->phase == ContainerPhase::kExited) {
+    if (ended && (*record)->phase == ContainerPhase::kExited) {
       auto removed = link->remove(info.id());
+      crashpoint("exit.removed");
       ignore(removed, "stop and removal of the container ask again");
     }
   }
@@ -149,6 +154,7 @@ void ServiceImpl::handle_lost_shim(const std::shared_ptr<Pod>& pod, const Error&
 
 void ServiceImpl::shim_has_died(Pod& pod, const std::string& how) {
   log_error("a pod has lost its shim", {{"sandbox", pod.id()}, {"err", how}});
+  crashpoint("shim-death.seen");
   pod.detach();
   auto stored = registry_->update_sandbox(pod.id(), [&how](SandboxRecord& record) {
     if (record.state != SandboxState::kReady) return false;
@@ -159,25 +165,35 @@ void ServiceImpl::shim_has_died(Pod& pod, const std::string& how) {
   });
   if (!stored)
     log_error("the end of a pod cannot be recorded", {{"sandbox", pod.id()}, {"err", stored.error().text()}});
+  crashpoint("shim-death.recorded");
   note_event(pod.id(), {}, "the pod's shim ended", how);
   // First: what an external runtime has started outlives the shim until then, and its bundles are in use.
   auto cleaned = clean_after_shim(options_.shim_path, dir_of(pod.id()), pod.id());
   if (!cleaned) log_warn("what a shim left stays for now", {{"sandbox", pod.id()}, {"err", cleaned.error().text()}});
   containers_died(pod.id(), "ShimDied", how, 137);
+  crashpoint("shim-death.containers");
 }
 
 void ServiceImpl::containers_died(const std::string& sandbox_id, const std::string& reason, const std::string& message,
                                   std::int32_t exit_code) {
   for (const auto& container : registry_->containers_of(sandbox_id)) {
+    const auto noted = read_exit_note(dir_of(*container));
     auto stored = registry_->update_container(container->id, [&](ContainerRecord& record) {
       const bool lives = record.phase == ContainerPhase::kCreated || record.phase == ContainerPhase::kStarting ||
                          record.phase == ContainerPhase::kRunning;
       if (!lives) return false;
       record.phase = ContainerPhase::kExited;
+      record.pid = 0;
+      if (noted) {
+        // It had ended before its shim did, which could not tell any more.
+        record.exit_code = noted->code;
+        record.reason = noted->reason;
+        record.finished_at_ns = noted->at_ns;
+        return true;
+      }
       record.exit_code = exit_code;
       record.reason = reason;
       record.message = message;
-      record.pid = 0;
       record.finished_at_ns = wall_now_ns();
       return true;
     });

@@ -1,5 +1,7 @@
 #include "cri/pod_files.h"
 
+#include "base/strings.h"
+#include "os/file.h"
 #include "spec/json_text.h"
 
 namespace berth::cri {
@@ -7,6 +9,7 @@ namespace berth::cri {
 namespace {
 
 constexpr std::uint64_t kShmBytes = 64U << 20;
+constexpr std::size_t kMaxExitNote = 256;
 
 bool one_word(std::string_view text) {
   if (text.empty()) return false;
@@ -29,7 +32,7 @@ Result<> append_words(std::string& line, const google::protobuf::RepeatedPtrFiel
 
 }  // namespace
 
-std::string sandbox_json(const SandboxRecord& record, std::uint64_t log_max_line_bytes) {
+std::string sandbox_json(const SandboxRecord& record, const Handler& handler, std::uint64_t log_max_line_bytes) {
   const auto& linux_config = record.config.linux();
   const bool node_ipc = linux_config.security_context().namespace_options().ipc() == pb::NODE;
   spec::JsonWriter json;
@@ -45,6 +48,10 @@ std::string sandbox_json(const SandboxRecord& record, std::uint64_t log_max_line
   json.end_object();
   json.key("cgroup_parent").string(record.cgroup_parent);
   json.key("log_max_line_bytes").unsigned_number(log_max_line_bytes);
+  if (!handler.binary.empty()) {
+    json.key("engine").string("external").key("runtime_binary").string(handler.binary);
+    if (!handler.root.empty()) json.key("runtime_root").string(handler.root);
+  }
   json.end_object();
   return json.take();
 }
@@ -82,6 +89,17 @@ std::string pod_dir(const std::string& state_dir, const std::string& sandbox_id)
 std::string container_dir(const std::string& state_dir, const std::string& sandbox_id,
                           const std::string& container_id) {
   return pod_dir(state_dir, sandbox_id) + "/containers/" + container_id;
+}
+
+std::optional<NotedExit> read_exit_note(const std::string& dir) {
+  const auto text = os::read_file(dir + "/exit", kMaxExitNote);
+  if (!text || !text->ends_with('\n')) return std::nullopt;
+  const auto words = split(trim(*text), ' ');
+  if (words.size() != 3) return std::nullopt;
+  const auto code = parse_number<std::int32_t>(words[0]);
+  const auto at = parse_number<std::int64_t>(words[1]);
+  if (!code || !at) return std::nullopt;
+  return NotedExit{*code, *at, std::string(words[2])};
 }
 
 }  // namespace berth::cri

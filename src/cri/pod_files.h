@@ -1,15 +1,19 @@
 #pragma once
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "cri/handlers.h"
 #include "cri/records.h"
 
 /// The text of the files in a pod's folder. Pure functions; sandbox_run.cc writes them.
 namespace berth::cri {
 
 /// sandbox.json, what the shim reads at its start (docs/shim.md).
-[[nodiscard]] std::string sandbox_json(const SandboxRecord& record, std::uint64_t log_max_line_bytes);
+[[nodiscard]] std::string sandbox_json(const SandboxRecord& record, const Handler& handler,
+                                       std::uint64_t log_max_line_bytes);
 
 /// resolv.conf of `dns`. Values that would break out of their line are refused: kInvalid.
 [[nodiscard]] Result<std::string> resolv_conf(const pb::DNSConfig& dns);
@@ -21,5 +25,14 @@ namespace berth::cri {
 [[nodiscard]] std::string pod_dir(const std::string& state_dir, const std::string& sandbox_id);
 [[nodiscard]] std::string container_dir(const std::string& state_dir, const std::string& sandbox_id,
                                         const std::string& container_id);
+
+/// What a shim noted of a container's end (docs/shim.md, Exits).
+struct NotedExit {
+  std::int32_t code = 0;
+  std::int64_t at_ns = 0;
+  std::string reason;
+};
+/// From the container's folder; nothing when there is no note, or not a whole one.
+[[nodiscard]] std::optional<NotedExit> read_exit_note(const std::string& dir);
 
 }  // namespace berth::cri

@@ -2,6 +2,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "os/file.h"
 
 namespace berth::cri {
 namespace {
@@ -14,13 +15,36 @@ TEST(PodFiles, SandboxJson) {
   record.config.set_hostname("web-0");
   (*record.config.mutable_linux()->mutable_sysctls())["net.core.somaxconn"] = "1024";
   record.cgroup_parent = "/kube/pod1";
-  EXPECT_EQ(sandbox_json(record, 16384),
+  EXPECT_EQ(sandbox_json(record, {}, 16384),
             R"({"version":1,"sandbox_id":"s1","hostname":"web-0","ipc":"pod","uts":"pod","shm_size_bytes":67108864,)"
             R"("sysctls":{"net.core.somaxconn":"1024"},"cgroup_parent":"/kube/pod1","log_max_line_bytes":16384})");
   record.host_network = true;
   record.config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_ipc(pb::NODE);
-  const auto node = sandbox_json(record, 1);
+  const auto node = sandbox_json(record, {.binary = "/usr/bin/crun"}, 1);
   EXPECT_THAT(node, HasSubstr(R"("hostname":"","ipc":"node","uts":"node","shm_size_bytes":0)"));
+  EXPECT_THAT(node, HasSubstr(R"("engine":"external","runtime_binary":"/usr/bin/crun"})"));
+  EXPECT_THAT(sandbox_json(record, {.binary = "/b", .root = "/r"}, 1),
+              HasSubstr(R"("runtime_binary":"/b","runtime_root":"/r"})"));
+}
+
+TEST(PodFiles, ExitNote) {
+  std::string dir = testing::TempDir() + "/exit-note-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
+  EXPECT_FALSE(read_exit_note(dir));
+  const auto note = [&dir](const char* text) {
+    EXPECT_TRUE(os::write_file_atomic(dir + "/exit", text));
+    return read_exit_note(dir);
+  };
+  const auto whole = note("137 1700000000000000001 OOMKilled\n");
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(whole->code, 137);
+  EXPECT_EQ(whole->at_ns, 1700000000000000001);
+  EXPECT_EQ(whole->reason, "OOMKilled");
+  // Cut off while it was written, or never ours.
+  for (const auto* text : {"", "7", "7 17000000", "7 1700000000000000001 Error", "x 1 Error\n", "7 1\n"}) {
+    EXPECT_FALSE(note(text)) << text;
+  }
+  EXPECT_TRUE(os::remove_tree(dir));
 }
 
 TEST(PodFiles, ResolvConf) {

@@ -6,6 +6,7 @@
 #include <system_error>
 #include <thread>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "cri/pod_files.h"
@@ -43,6 +44,7 @@ Result<> ServiceImpl::recover() {
   std::vector<Timeline> timelines;
   BERTH_ASSIGN(const auto unreadable, registry_->load(timelines), "load");
   timelines_.load(std::move(timelines), [this](const std::string& id) { return registry_->sandbox(id) != nullptr; });
+  crashpoint("recover.loaded");
   for (const auto& text : unreadable) log_error("a record cannot be read and is passed over", {{"err", text}});
   BERTH_ASSIGN(const auto boot, db_->meta(kBootKey), "load");
   const bool rebooted = boot != host_.boot_id;
@@ -69,7 +71,9 @@ Result<> ServiceImpl::recover() {
       undo_container(*container);
     }
   }
+  crashpoint("recover.containers");
   remove_unowned();
+  crashpoint("recover.unowned");
   // Last: a daemon that dies in here finds the old mark again and does it once more.
   if (rebooted) BERTH_TRY(db_->set_meta(kBootKey, host_.boot_id), "note the boot");
   finish_half_done();
@@ -89,6 +93,7 @@ void ServiceImpl::recover_sandbox(const SandboxPtr& record, bool rebooted) {
   }
   // After a restart of the machine nobody saw how they ended; a shim takes its containers along by SIGKILL.
   containers_died(record->id, rebooted ? "Unknown" : "ShimDied", message, rebooted ? kUnknownExit : kKilledExit);
+  crashpoint("recover.pod-died");
   auto stored = registry_->update_sandbox(record->id, [&message](SandboxRecord& next) {
     if (next.state != SandboxState::kReady) return false;
     next.state = SandboxState::kStopping;
@@ -136,11 +141,13 @@ Result<> ServiceImpl::adopt(const SandboxRecord& record) {
     return fail(std::move(info).error());
   }
   pod->attach(*link, std::move(pidfd), record.shim_pid);
+  crashpoint("recover.attached");
   std::set<std::string, std::less<>> known;
   for (const auto& container : info->containers()) {
     known.insert(container.id());
     auto taken = take_over(container);
     if (!taken && taken.error().code() != Code::kNotFound) return fail(std::move(taken).error());
+    crashpoint("recover.taken-over");
     const bool stopped = container.state() == bs::CONTAINER_STATE_STOPPED;
     if (!taken || (stopped && (*taken)->phase == ContainerPhase::kExited)) {
       warn("a container that is over stays in its shim", container.id(), (*link)->purge(container.id()));
@@ -169,10 +176,13 @@ Result<> ServiceImpl::adopt(const SandboxRecord& record) {
 /// Takes back a sandbox whose making was cut off, whatever of it is there.
 Result<> ServiceImpl::undo_sandbox(const SandboxRecord& record) {
   BERTH_TRY(kill_unrecorded_shims(options_.shim_path, record.id), "shim");
+  crashpoint("recover.pod-shim");
   if (record.network_held) BERTH_TRY(options_.network->remove(pod_network(record, -1)), "network");
+  crashpoint("recover.pod-network");
   auto cgroups = release_cgroups(record);
   ignore(cgroups, "a sandbox that was not ready had no containers, so there is hardly one");
   BERTH_TRY(os::remove_tree(dir_of(record.id)), "folder");
+  crashpoint("recover.pod-folder");
   BERTH_TRY(registry_->erase_sandbox(record.id), "record");
   timelines_.removed(record.id);
   return {};
@@ -182,7 +192,9 @@ void ServiceImpl::undo_container(const ContainerRecord& record) {
   if (const auto link = link_of(record.sandbox_id)) {
     warn("a half-made container stays in its shim", record.id, (*link)->purge(record.id));
   }
+  crashpoint("recover.container-shim");
   warn("a half-made container's root file system stays", record.id, options_.images->remove_rootfs(record.id));
+  crashpoint("recover.container-rootfs");
   warn("a half-made container's folder stays", record.id, os::remove_tree(dir_of(record)));
   warn("a half-made container's record stays", record.id, registry_->erase_container(record.id));
 }

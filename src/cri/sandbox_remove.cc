@@ -19,6 +19,7 @@ Result<pb::RemovePodSandboxResponse> ServiceImpl::remove_pod_sandbox(const Call&
                                 BERTH_TRY(remove_sandbox(operation, id), "remove sandbox " + id.substr(0, 13));
                                 return std::string();
                               });
+  crashpoint("remove-pod.answer");
   if (!done) return fail(std::move(done).error());
   return pb::RemovePodSandboxResponse();
 }
@@ -42,15 +43,18 @@ Result<> ServiceImpl::remove_sandbox(Operation& operation, const std::string& id
     return true;
   });
   if (!marked) return fail(std::move(marked).error());
-  BERTH_TRY(failpoint("remove-sandbox.recorded"), "RemovePodSandbox");
+  BERTH_TRY(failpoint("remove-pod.recorded"), "RemovePodSandbox");
   for (const auto& container : registry_->containers_of(id)) {
     BERTH_TRY(remove_container_locked(operation, container->id), "container " + container->id.substr(0, 13));
   }
+  crashpoint("remove-pod.containers");
   {
     const Stage stage(operation, "remove the pod's folder", id);
     BERTH_TRY(os::remove_tree(dir_of(id)), "pod folder");
+    BERTH_TRY(failpoint("remove-pod.folder"), "pod folder");
   }
   BERTH_TRY(registry_->erase_sandbox(id), "record");
+  crashpoint("remove-pod.erased");
   timelines_.removed(id);
   drop_pod(id);
   MutexLock lock(network_mutex_);

@@ -102,6 +102,7 @@ Result<std::string> pod_resolv_conf(const pb::PodSandboxConfig& config) {
 /// A sandbox on its way: what was made so far. Goes back by itself, in `undo`, unless it is finished.
 struct ServiceImpl::Making {
   SandboxRecord record;
+  Handler handler;
   std::string dir;
   std::shared_ptr<Pod> pod;
   UniqueFd netns;
@@ -119,10 +120,7 @@ Result<> ServiceImpl::check_sandbox(const pb::RunPodSandboxRequest& request) con
       metadata.uid().size() > kMaxName) {
     return fail(Code::kInvalid, "metadata: a name is longer than 1024 bytes");
   }
-  if (!request.runtime_handler().empty() && request.runtime_handler() != options_.default_handler) {
-    return fail(Code::kNotFound, "runtime handler \"" + request.runtime_handler() + "\" is not configured; known: \"" +
-                                     options_.default_handler + "\"");
-  }
+  BERTH_TRY(handlers_.find(request.runtime_handler()), "config");
   BERTH_TRY(check_namespaces(config.linux().security_context()), "linux.security_context");
   BERTH_TRY(check_ports(config), "config");
   if (config.hostname().size() > 64) return fail(Code::kInvalid, "hostname is longer than 64 bytes");
@@ -151,6 +149,7 @@ Result<pb::RunPodSandboxResponse> ServiceImpl::run_pod_sandbox(const Call& call,
         }
         return make_sandbox(operation, request);
       });
+  crashpoint("run.answer");
   if (!id) return fail(std::move(id).error());
   pb::RunPodSandboxResponse answer;
   answer.set_pod_sandbox_id(*id);
@@ -177,6 +176,8 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
 
 Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request) {
   Making making;
+  BERTH_ASSIGN(making.handler, handlers_.find(request.runtime_handler()), "sandbox");
+  BERTH_TRY(check_ready(making.handler), "handler \"" + request.runtime_handler() + "\"");
   making.record.id = new_id();
   const auto& metadata = request.config().metadata();
   timelines_.begin(making.record.id, metadata.namespace_(), metadata.name());
@@ -199,10 +200,12 @@ Result<> ServiceImpl::make_recorded(Operation& operation, const pb::RunPodSandbo
   BERTH_ASSIGN(record.cgroup_parent,
                cgroup_parent_path(parent.empty() ? options_.cgroup_parent + "/" + record.id : parent), "sandbox");
   making.dir = dir_of(record.id);
-  BERTH_TRY(record_sandbox(record), "note the intent");
-  making.undo.add("record of sandbox " + record.id, [this, id = record.id] { return registry_->erase_sandbox(id); });
-  BERTH_TRY(failpoint("run.recorded"), "RunPodSandbox");
-
+  {
+    const Stage stage(operation, "note the intent", record.id);
+    BERTH_TRY(record_sandbox(record), "note the intent");
+    making.undo.add("record of sandbox " + record.id, [this, id = record.id] { return registry_->erase_sandbox(id); });
+    BERTH_TRY(failpoint("run.recorded"), "RunPodSandbox");
+  }
   making.undo.add("folder of sandbox " + record.id, [dir = making.dir] { return os::remove_tree(dir); });
   auto made = make_pod_side(operation, making);
   if (!made) return made;
@@ -225,16 +228,19 @@ Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
       return netns_made.set_value(fail(std::move(netns).error().in("network namespace")));
     }
     making.netns = std::move(*netns);
+    crashpoint("run.netns");
     netns_made.set_value(making.netns.get());
     stage.reset();
     stage.emplace(operation, "network attach", record.id);
     attached = options_.network->add(pod_network(record, making.netns.get()), {});
+    crashpoint("run.attached");
     network_dropped_ = false;
   };
   const auto shim_side = [&]() -> Result<> {
     {
       const Stage stage(operation, "write the pod's folder", making.dir);
-      BERTH_TRY(write_pod_files(record, making.dir), "pod folder");
+      BERTH_TRY(write_pod_files(record, making.handler, making.dir), "pod folder");
+      BERTH_TRY(failpoint("run.folder"), "pod folder");
     }
     ShimStart start{.shim_path = options_.shim_path, .pod_dir = making.dir, .sandbox_id = record.id};
     start.filter_cache = options_.root_dir + "/seccomp";
@@ -244,6 +250,7 @@ Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
     const Stage stage(operation, "start the shim", options_.shim_path);
     BERTH_TRY(failpoint("run.shim"), "sandbox");
     BERTH_ASSIGN(making.shim, start_shim(start), "shim");
+    crashpoint("run.shim-started");
     return {};
   };
   std::thread network_thread;
@@ -290,14 +297,14 @@ network::PodNetwork ServiceImpl::pod_network(const SandboxRecord& record, int ne
   return pod;
 }
 
-Result<> ServiceImpl::write_pod_files(const SandboxRecord& record, const std::string& dir) {
+Result<> ServiceImpl::write_pod_files(const SandboxRecord& record, const Handler& handler, const std::string& dir) {
   BERTH_ASSIGN(const auto resolv, pod_resolv_conf(record.config), "resolv.conf");
   BERTH_TRY(os::make_dirs(dir, 0711), "pod");
   BERTH_TRY(os::make_dirs(dir + "/shm", 0711), "pod");
   BERTH_TRY(os::make_dirs(dir + "/containers", 0711), "pod");
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
   // The folder is new and nobody reads it before it is whole, so plain writes do.
-  BERTH_TRY(write_new_file(dir + "/sandbox.json", sandbox_json(record, options_.log_max_line_bytes)), "pod");
+  BERTH_TRY(write_new_file(dir + "/sandbox.json", sandbox_json(record, handler, options_.log_max_line_bytes)), "pod");
   BERTH_TRY(write_new_file(dir + "/resolv.conf", resolv), "pod");
   BERTH_TRY(write_new_file(dir + "/hostname", hostname + "\n"), "pod");
   return {};
@@ -315,7 +322,9 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
   {
     const Stage stage(operation, "connect to the shim", record.id);
     BERTH_ASSIGN(link, ShimLink::connect(*reactor_, shim_socket(making.dir), kConnectTimeout), "shim");
+    BERTH_TRY(failpoint("run.connected"), "shim");
   }
+  const Stage stage(operation, "finish the sandbox", record.id);
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
   if (record.host_network) {
     auto hosts = os::read_file("/etc/hosts", kMaxResolvConf);
@@ -337,6 +346,7 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
     return fail(std::move(stored).error());
   }
   making.undo.commit();
+  crashpoint("run.stored");
   follow_events(making.pod, link, 0);
   return {};
 }

@@ -58,6 +58,7 @@ Result<pb::StopPodSandboxResponse> ServiceImpl::stop_pod_sandbox(const Call& cal
                                 BERTH_TRY(stop_sandbox(operation, id), "stop sandbox " + id.substr(0, 13));
                                 return std::string();
                               });
+  crashpoint("stop-pod.answer");
   if (!done) return fail(std::move(done).error());
   return pb::StopPodSandboxResponse();
 }
@@ -74,16 +75,20 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
   });
   if (!changed) return fail(std::move(changed).error());
   const SandboxRecord& record = **changed;
-  BERTH_TRY(failpoint("stop.recorded"), "StopPodSandbox");
+  BERTH_TRY(failpoint("stop-pod.recorded"), "StopPodSandbox");
   const auto pod = find_pod(id);
   const UniqueFd netns = open_netns(record, pod.get());
   auto containers = stop_all_containers(operation, record, pod.get());
+  crashpoint("stop-pod.containers");
 
   // The namespace is held by us now, so network and shim need not wait for each other.
   Result<> network;
   std::optional<std::thread> network_thread;
   if (record.network_held) {
-    const auto release = [&] { network = release_network(operation, record, netns.get()); };
+    const auto release = [&] {
+      network = release_network(operation, record, netns.get());
+      crashpoint("stop-pod.network");
+    };
     try {
       network_thread.emplace(release);
     } catch (const std::system_error&) {
@@ -92,11 +97,12 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
   }
   Result<> shim;
   if (pod) shim = end_shim(operation, record, *pod);
+  crashpoint("stop-pod.shim");
   if (network_thread) network_thread->join();
   BERTH_TRY(both(std::move(containers), std::move(shim)), "pod");
   auto cgroups = release_cgroups(record);
   if (!cgroups) log_warn("a pod's cgroup stays", {{"sandbox", id}, {"err", cgroups.error().text()}});
-  BERTH_TRY(failpoint("stop.finish"), "StopPodSandbox");
+  BERTH_TRY(failpoint("stop-pod.cgroups"), "StopPodSandbox");
   auto stored = registry_->update_sandbox(id, [&](SandboxRecord& next) {
     if (next.state != SandboxState::kRemoving) next.state = SandboxState::kStopped;
     next.network_held = next.network_held && !network;
@@ -104,6 +110,7 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
     return true;
   });
   if (!stored) return fail(std::move(stored).error());
+  crashpoint("stop-pod.stored");
   return network;
 }
 
@@ -150,11 +157,16 @@ Result<> ServiceImpl::release_network(Operation& operation, const SandboxRecord&
 
 Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record, Pod& pod) {
   const auto pidfd = pod.pidfd();
-  if (!pidfd) return {};
   const Stage stage(operation, "end the shim", record.id);
+  if (!pidfd) {
+    // It has died before. Whoever noticed may still be clearing up after it, or may never have come to it.
+    if (!os::exists(dir_of(record.id) + "/live")) return {};
+    return clean_after_shim(options_.shim_path, dir_of(record.id), record.id);
+  }
   pod.expect_end();
   const auto link = pod.link();
   auto asked = link ? (*link)->shutdown(true) : Result<>(fail(Code::kUnavailable, "no connection"));
+  crashpoint("stop-pod.shutdown");
   const auto ended = os::wait_readable(pidfd.get(), asked ? kShimEnd : milliseconds(0));
   const bool clean = ended && *ended && asked;
   if (!ended || !*ended)

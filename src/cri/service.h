@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "cri/events.h"
+#include "cri/handlers.h"
 #include "cri/runtime/v1/api.pb.h"
 #include "cri/timeline.h"
 
@@ -39,11 +40,11 @@ struct Finding {
 };
 
 struct ServiceOptions {
-  std::string root_dir;         ///< persistent: the state database lives here
-  std::string state_dir;        ///< runtime state: pods/<sandbox id>/...
-  std::string shim_path;        ///< containerd-shim-berth-v2
-  std::string cgroup_parent;    ///< for pods that name none
-  std::string default_handler;  ///< the handler of an empty runtime_handler
+  std::string root_dir;       ///< persistent: the state database lives here
+  std::string state_dir;      ///< runtime state: pods/<sandbox id>/...
+  std::string shim_path;      ///< containerd-shim-berth-v2
+  std::string cgroup_parent;  ///< for pods that name none
+  HandlerTable handlers{};    ///< at first; see set_handlers()
   std::uint64_t exec_output_limit = 16U << 20;
   std::uint64_t log_max_line_bytes = 16384;
   unsigned stats_period_s = 10;
@@ -102,6 +103,8 @@ class Service {
   virtual Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) = 0;
 
   // ---- beyond CRI ----
+  /// From now on new pods have these handlers to choose from. Those that run are not touched.
+  virtual void set_handlers(HandlerTable table) = 0;
   /// Looks for everything on the node that is ours and that no record owns; with `repair` removes it.
   virtual Result<std::vector<Finding>> fsck(const Call& call, bool repair) = 0;
   /// What happened to a pod: Timelines::find().

@@ -10,6 +10,7 @@
 
 #include "base/rollback.h"
 #include "base/thread_annotations.h"
+#include "cri/handlers.h"
 #include "cri/host_facts.h"
 #include "cri/operation.h"
 #include "cri/pod.h"
@@ -73,6 +74,7 @@ class ServiceImpl final : public Service {
   Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
   Result<std::vector<Finding>> fsck(const Call& call, bool repair) override;
   std::vector<Timeline> timelines(std::string_view object) override { return timelines_.find(object); }
+  void set_handlers(HandlerTable table) override { handlers_.replace(std::move(table)); }
 
  private:
   struct Making;  // a sandbox that is being made (sandbox_run.cc)
@@ -104,7 +106,7 @@ class ServiceImpl final : public Service {
   static network::PodNetwork pod_network(const SandboxRecord& record, int netns_fd);
   static Result<> write_new_file(const std::string& path, std::string_view text);
   Result<> make_pod_side(Operation& operation, Making& making);
-  Result<> write_pod_files(const SandboxRecord& record, const std::string& dir);
+  Result<> write_pod_files(const SandboxRecord& record, const Handler& handler, const std::string& dir);
   Result<> finish_sandbox(Operation& operation, Making& making);
 
   // ---- sandbox_stop.cc ----
@@ -178,6 +180,7 @@ class ServiceImpl final : public Service {
   void drop_unused_network();
 
   const ServiceOptions options_;
+  Handlers handlers_{options_.handlers};
   os::CgroupLayout cgroups_;
   HostFacts host_;
   std::unique_ptr<StateDb> db_;

@@ -18,10 +18,25 @@ void add_condition(pb::RuntimeStatus& status, const char* type, bool value, cons
   condition->set_message(message);
 }
 
-void add_handler(pb::StatusResponse& answer, const std::string& name) {
+void add_handler(pb::StatusResponse& answer, const std::string& name, const Handler& configured) {
   auto* handler = answer.add_runtime_handlers();
   handler->set_name(name);
-  handler->mutable_features()->set_recursive_read_only_mounts(true);
+  // What a foreign runtime makes of such a mount is not ours to promise.
+  handler->mutable_features()->set_recursive_read_only_mounts(configured.binary.empty());
+}
+
+void write_handlers(spec::JsonWriter& json, const HandlerTable& table) {
+  json.key("handlers").begin_object();
+  for (const auto& [name, handler] : table.handlers) {
+    json.key(name).begin_object();
+    json.key("engine").string(handler.binary.empty() ? "process" : "external");
+    if (!handler.binary.empty()) json.key("binary").string(handler.binary);
+    const auto ready = check_ready(handler);
+    json.key("ready").boolean(ready.has_value());
+    if (!ready) json.key("message").string(ready.error().text());
+    json.end_object();
+  }
+  json.end_object();
 }
 
 }  // namespace
@@ -40,8 +55,11 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
   const auto network = options_.network->status();
   add_condition(*answer.mutable_status(), "RuntimeReady", true, "", "");
   add_condition(*answer.mutable_status(), "NetworkReady", network.ready, network.reason, network.message);
-  add_handler(answer, "");
-  add_handler(answer, options_.default_handler);
+  const HandlerTable table = handlers_.table();
+  if (const auto found = table.handlers.find(table.default_handler); found != table.handlers.end()) {
+    add_handler(answer, "", found->second);
+  }
+  for (const auto& [name, handler] : table.handlers) add_handler(answer, name, handler);
   answer.mutable_features()->set_supplemental_groups_policy(true);
   answer.mutable_features()->set_mount_options(true);
   if (!request.verbose()) return answer;
@@ -52,6 +70,7 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
   json.key("builtinNetwork").boolean(network.builtin).key("cgroupV2").boolean(host_.cgroup_v2);
   json.key("sandboxes").unsigned_number(registry_->sandboxes().size());
   json.key("containers").unsigned_number(registry_->containers().size());
+  write_handlers(json, table);
   json.end_object();
   (*answer.mutable_info())["berth"] = json.take();
   return answer;

@@ -8,6 +8,7 @@
 #include <csignal>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "os/file.h"
@@ -58,6 +59,7 @@ os::SpawnOptions shim_command(const std::string& shim_path, const std::string& p
   spawn.env = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
   spawn.cwd = pod_dir;
   spawn.new_session = true;
+  if (auto points = failpoints_of_child(); !points.empty()) spawn.env.push_back(std::move(points));
   return spawn;
 }
 
@@ -80,6 +82,7 @@ Result<os::Child> start_shim(const ShimStart& start) {
     return {};
   };
   BERTH_TRY(start.netns_fd >= 0 ? os::run_in_netns(start.netns_fd, run) : run(), "start the shim");
+  crashpoint("run.shim-spawned");
   pipe.write.reset();
   const auto ready = read_ready(pipe.read.get(), std::chrono::steady_clock::now() + start.timeout);
   if (ready && *ready) return child;

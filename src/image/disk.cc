@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -226,6 +227,7 @@ Result<> Disk::remove_ref(const std::string& name) const {
 Result<> Disk::make_container(const std::string& id, const ImageRecord& image) const {
   const std::string dir = container_dir(id);
   BERTH_TRY(make_folder(dir), "container");
+  BERTH_TRY(failpoint("rootfs.folder"), "container");
   // First what makes the folder a record, so that a crash leaves an owner for all that follows.
   if (::symlink(image.id.c_str(), (dir + "/image").c_str()) != 0) {
     if (errno != EEXIST) return fail_errno(errno, "make " + dir + "/image");
@@ -237,6 +239,7 @@ Result<> Disk::make_container(const std::string& id, const ImageRecord& image) c
     // A volatile overlay that was mounted before marks its work folder, and the kernel refuses a marked one.
     BERTH_TRY(os::remove_tree(dir + "/work/work/incompat"), "container");
   }
+  BERTH_TRY(failpoint("rootfs.owned"), "container");
   const std::string upper = dir + "/upper";
   BERTH_TRY(make_folder(upper), "container");
   const bool usual = image.root_mode == 0755 && image.root_uid == 0 && image.root_gid == 0 && (umask_ & 0755) == 0;

@@ -1,3 +1,4 @@
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/strings.h"
 #include "image/printable.h"
@@ -42,6 +43,7 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
     ignore(remove_rootfs(container_id), "the failure to make it is what the caller must see");
     return fail(std::move(made).error().in("prepare root file system"));
   }
+  BERTH_TRY(failpoint("rootfs.made"), "prepare root file system");
   const std::string dir = disk_.container_dir(container_id);
   RootfsMount out{"overlay", "overlay", {}};
   out.options = {"lowerdir=" + join(lower_dirs(record), ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
@@ -55,6 +57,7 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
 Result<> StoreImpl::remove_rootfs(const std::string& container_id) {
   if (!valid_id(container_id)) return {};
   BERTH_ASSIGN(std::string aside, disk_.set_aside(disk_.container_dir(container_id)), "remove root file system");
+  BERTH_TRY(failpoint("rootfs.aside"), "remove root file system");
   std::string orphan;
   {
     const MutexLock lock(mutex_);

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <set>
 
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/rollback.h"
@@ -170,6 +171,7 @@ Result<> BuiltinNetwork::prepare_rules() {
 Result<> BuiltinNetwork::prepare_shared() {
   const bool first = bridge_index_ == 0;
   if (first) BERTH_TRY(prepare_bridge(), "bridge " + options_.bridge);
+  crashpoint("network.bridge");
   BERTH_ASSIGN(const bool intact, rules_.intact(), "rules of " + options_.bridge);
   if (first || !intact) BERTH_TRY(prepare_rules(), "rules of " + options_.bridge);
   return {};
@@ -243,6 +245,7 @@ Result<> BuiltinNetwork::attach_host(const PodNetwork& pod, const Lease& lease, 
   }
   auto ready = linked ? prepare_host() : link_pod(pod, lease);
   if (!ready) return ready;
+  BERTH_TRY(failpoint("network.linked"), "link");
   if (elements.empty()) return {};
   BERTH_TRY(allow_loopback_ports(), "host ports");
   return rules_.add_ports(elements);
@@ -250,7 +253,9 @@ Result<> BuiltinNetwork::attach_host(const PodNetwork& pod, const Lease& lease, 
 
 Result<> BuiltinNetwork::attach(const PodNetwork& pod, const Lease& lease, bool fresh) {
   BERTH_TRY(attach_host(pod, lease, fresh), "on the node");
+  BERTH_TRY(failpoint("network.ports"), "on the node");
   auto configured = configure_pod(pod.netns_fd, lease);
+  crashpoint("network.configured");
   if (configured) return settle(lease);
   if (fresh || configured.error().code() != Code::kNotFound) return configured;
   // A former call's link leads into a namespace that is no more: begin anew with the same address.
@@ -273,7 +278,9 @@ Result<> BuiltinNetwork::detach(const Lease& lease) {
     const MutexLock hold(mutex_);
     BERTH_TRY(rules_.remove_ports(elements_of(lease)), "take back the host ports of " + lease.sandbox_id);
   }
+  BERTH_TRY(failpoint("network.unported"), "host ports");
   BERTH_TRY(reaper_.remove(host_link_name(lease.sandbox_id)), "remove the link of " + lease.sandbox_id);
+  BERTH_TRY(failpoint("network.unlinked"), "link");
   // Last: whoever finds no lease knows that nothing else is left.
   return leases_->release(lease.sandbox_id);
 }
@@ -284,6 +291,7 @@ Result<Attachment> BuiltinNetwork::add(const PodNetwork& pod) {
   const bool fresh = !lease;
   if (fresh) {
     BERTH_ASSIGN(lease, leases_->reserve(pod.sandbox_id, std::move(ports)), "network of pod " + pod.pod_name);
+    BERTH_TRY(failpoint("network.leased"), "network of pod " + pod.pod_name);
   }
   const auto attached = attach(pod, *lease, fresh);
   if (!attached) {

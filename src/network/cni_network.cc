@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "network/cni_plugin.h"
 #include "network/cni_result.h"
@@ -162,6 +163,7 @@ Result<std::string> CniNetwork::add_plugins(const CniConf& conf, const PodNetwor
     BERTH_ASSIGN(const auto printed, run_cni_plugin(options_.bin_dirs, call), "network " + conf.name);
     BERTH_ASSIGN(previous, in_version(printed, conf.version),
                  "network " + conf.name + ": result of CNI plugin " + plugin.type);
+    BERTH_TRY(failpoint("cni.plugin-added"), "CNI plugin " + plugin.type);
   }
   return previous;
 }
@@ -174,6 +176,7 @@ Result<Attachment> CniNetwork::finish(CniRecord record, const CniConf& conf) {
   }
   record.state = CniRecord::State::kAdded;
   BERTH_TRY(store_->put(record), "network " + conf.name);
+  crashpoint("cni.added");
   return attachment;
 }
 
@@ -199,6 +202,7 @@ Result<Attachment> CniNetwork::add(const CniConf& conf, const PodNetwork& pod, s
   BERTH_ASSIGN(const auto args, cni_args(pod), "network " + conf.name);
   BERTH_TRY(bring_loopback_up(pod.netns_fd), "network " + conf.name);
   BERTH_TRY(store_->put(record), "network " + conf.name);
+  BERTH_TRY(failpoint("cni.recorded"), "network " + conf.name);
   auto added = [&]() -> Result<Attachment> {
     BERTH_ASSIGN(record.result, add_plugins(conf, pod, args, stop), "pod " + pod.pod_namespace + "/" + pod.pod_name);
     return finish(record, conf);
@@ -217,6 +221,7 @@ Result<> CniNetwork::delete_plugins(CniRecord record, const std::string& netns, 
   BERTH_ASSIGN(const auto args, cni_args(record.pod), "network " + conf.name);
   record.state = CniRecord::State::kRemoving;
   BERTH_TRY(store_->put(record), "network " + conf.name);
+  BERTH_TRY(failpoint("cni.removing"), "network " + conf.name);
   // From 0.4.0 on the plugins get the cached result.
   const std::string previous = cni_version_at_least(conf.version, "0.4.0") ? record.result : "";
   std::vector<std::size_t> failed;
@@ -231,13 +236,18 @@ Result<> CniNetwork::delete_plugins(CniRecord record, const std::string& netns, 
     if (ran) {
       call.input = std::move(*ran);
       ran = run_cni_plugin(options_.bin_dirs, call);
+      crashpoint("cni.plugin-deleted");
     }
     // "Unknown container" means that nothing is left to do.
     if (ran || ran.error().code() == Code::kNotFound) continue;
     failed.push_back(index);
     if (!first) first = ran.error().in("network " + conf.name);
   }
-  if (failed.empty()) return store_->erase(record.pod.sandbox_id);
+  if (failed.empty()) {
+    BERTH_TRY(store_->erase(record.pod.sandbox_id), "network " + conf.name);
+    crashpoint("cni.erased");
+    return {};
+  }
   record.pending = std::move(failed);
   BERTH_TRY(store_->put(record), "network " + conf.name);
   return fail(std::move(*first));

@@ -133,6 +133,9 @@ Result<std::unique_ptr<CniStore>> CniStore::open(std::string dir) {
 Result<> CniStore::load() {
   BERTH_ASSIGN(const auto names, os::list_dir(dir_), "list");
   for (const auto& name : names) {
+    // Cut off by a kill while a record was written (os::write_file_atomic).
+    if (name.contains(std::string(kSuffix) + ".tmp-"))
+      BERTH_TRY(os::remove_file(dir_ + "/" + name), "unfinished record");
     if (!name.ends_with(kSuffix)) continue;
     const std::string path = dir_ + "/" + name;
     BERTH_ASSIGN(const auto text, os::read_file(path, kLimits.bytes), "read");

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/strings.h"
@@ -168,6 +169,7 @@ std::string LeaseStore::path_of(os::Ipv4 address) const {
 Result<> LeaseStore::write(const Lease& lease) const {
   const std::string path = path_of(lease.address);
   BERTH_ASSIGN(const auto fd, os::open_file(path, O_WRONLY | O_CREAT | O_EXCL, 0600), "make a lease");
+  crashpoint("lease.opened");
   if (auto written = os::write_all(fd.get(), format_lease(lease)); !written) {
     ignore(os::remove_file(path), "an unfinished lease is dropped at the next start");
     return fail(std::move(written).error().in("write " + path));
@@ -203,6 +205,7 @@ Result<> LeaseStore::release(const std::string& sandbox_id) {
   const auto found = by_sandbox_.find(sandbox_id);
   if (found == by_sandbox_.end()) return {};
   BERTH_TRY(os::remove_file(path_of(found->second.address)), "release the address");
+  crashpoint("lease.released");
   by_address_.erase(found->second.address);
   by_sandbox_.erase(found);
   return {};

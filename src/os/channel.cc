@@ -117,4 +117,12 @@ Result<> send_fd(int socket_fd, int fd, const std::string& text) {
   return send_parts(socket_fd, {iovec{const_cast<char*>(text.data()), text.size()}, iovec{nullptr, 0}}, fd);
 }
 
+Result<UniqueFd> receive_fd(int socket_fd) {
+  UniqueFd fd;
+  char first = 0;
+  BERTH_TRY(receive_exactly(socket_fd, &first, 1, fd), "descriptor");
+  if (!fd.valid()) return fail(Code::kCorrupt, "a message without a descriptor");
+  return fd;
+}
+
 }  // namespace berth::os

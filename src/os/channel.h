@@ -28,5 +28,8 @@ Result<ChannelMessage> receive_message(int socket_fd);
 
 /// Sends `fd` and `text` as one plain message: the form in which runtimes hand a terminal to --console-socket.
 Result<> send_fd(int socket_fd, int fd, const std::string& text);
+/// The descriptor (CLOEXEC) that a message of that form carries; its text is dropped. kUnavailable at the end of the
+/// stream, kCorrupt when none comes with the first byte.
+Result<UniqueFd> receive_fd(int socket_fd);
 
 }  // namespace berth::os

@@ -2,6 +2,8 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <algorithm>
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <string>
@@ -13,11 +15,15 @@
 
 namespace berth::rpc {
 
-/// The deadline and cancellation of a gRPC call as the plain services know them.
+/// The deadline and cancellation of a gRPC call as the plain services know them. A little before the client's own: at
+/// that moment its gRPC answers "Deadline Exceeded" by itself, and what we have to say about the step would come too
+/// late.
 inline SteadyTime steady_deadline(const grpc::CallbackServerContext& context) {
+  constexpr std::chrono::nanoseconds kLongestLead = std::chrono::milliseconds(500);
   const auto left = context.deadline() - std::chrono::system_clock::now();
   if (left > std::chrono::hours(24 * 365)) return SteadyTime::max();
-  return std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(left);
+  const auto left_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(left);
+  return std::chrono::steady_clock::now() + left_ns - std::min(kLongestLead, left_ns / 5);
 }
 
 /// One line per finished call: reads that went well at debug level, everything else at info.

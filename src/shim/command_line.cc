@@ -13,6 +13,7 @@ std::string* text_flag(CommandLine& line, std::string_view name) {
   if (name == "bundle") return &line.bundle;
   if (name == "address") return &line.address;
   if (name == "publish-binary") return &line.publish_binary;
+  if (name == "socket") return &line.socket;
   return nullptr;
 }
 
@@ -47,6 +48,10 @@ Result<CommandLine> parse_command_line(std::span<const char* const> arguments) {
     const std::string_view name = word.substr(0, equals);
     if (name == "v" || name == "version") {
       line.action = Action::kVersion;
+      return line;
+    }
+    if (name == "info") {
+      line.action = Action::kInfo;
       return line;
     }
     if (name == "debug") {

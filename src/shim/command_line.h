@@ -7,7 +7,7 @@
 
 namespace berth::shim {
 
-enum class Action : std::uint8_t { kServe, kStart, kDelete, kVersion };
+enum class Action : std::uint8_t { kServe, kStart, kDelete, kVersion, kInfo };
 
 struct CommandLine {
   Action action = Action::kServe;
@@ -16,6 +16,7 @@ struct CommandLine {
   std::string bundle;   ///< empty: the working folder
   std::string address;  ///< containerd's own socket; kept for the events
   std::string publish_binary;
+  std::string socket;  ///< of `serve`: where to listen; empty: shim.sock in the working folder
   bool debug = false;
 };
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "os/file.h"
 
@@ -35,6 +36,7 @@ std::uint64_t output_bytes(std::string_view entries) {
 Result<std::unique_ptr<LogFile>> LogFile::open(std::string path) {
   BERTH_ASSIGN(UniqueFd fd, os::open_file(path, O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY | O_NONBLOCK, 0640),
                "open log");
+  BERTH_TRY(failpoint("shim.log.opened"), "open log");
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "fstat log " + path);
   if (!S_ISREG(info.st_mode)) return fail(Code::kInvalid, "log path " + path + " is not a regular file");
@@ -43,6 +45,7 @@ Result<std::unique_ptr<LogFile>> LogFile::open(std::string path) {
 
 Result<> LogFile::reopen() {
   BERTH_ASSIGN(auto fresh, open(path_), "reopen");
+  BERTH_TRY(failpoint("shim.log.reopened"), "reopen");
   fd_ = std::move(fresh->fd_);
   torn_ = false;
   return {};

@@ -7,7 +7,9 @@
 #include <csignal>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/log.h"
+#include "shim/exit_note.h"
 
 namespace berth::shim {
 namespace {
@@ -91,18 +93,28 @@ void Pod::give_own_oom_score(spec::Process& process) const {
 
 void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
   const std::int64_t now = wall_now_ns();
+  crashpoint("shim.exit.reaped");
   // The pid namespace has killed the rest; where it is shared, that is for us to do.
   if (!container->own_pid_namespace) {
     ignore(container->engine->kill(SIGKILL, true), "nobody left is what we want; remove() kills again and tells");
   }
   if (const auto oom = container->engine->oom_killed(); oom) container->oom_killed = *oom;
-  if (container->init.io != nullptr) container->init.io->finish();
-  if (container->init.state != ProcessState::kStopped) {
+  const bool news = container->init.state != ProcessState::kStopped;
+  if (news) {
     container->reason = code == 0 ? "Completed" : "Error";
     if (container->oom_killed && code != 0) container->reason = "OOMKilled";
     if (container->oom_killed) container->message = container->engine->oom_cause();
-    container->init.stopped(static_cast<std::uint32_t>(code), now);
+    // Nobody else knows the code: noted before anything that takes time.
+    auto noted = note_exit(container->bundle, static_cast<std::uint32_t>(code), now, container->reason);
+    ignore(noted, "it is told by us as long as we live");
   }
+  crashpoint("shim.exit.noted");
+  if (container->init.io != nullptr) container->init.io->finish();
+  if (news) {
+    container->init.stopped(static_cast<std::uint32_t>(code), now);
+    if (options_.on_exit) options_.on_exit(*container, {}, container->init);
+  }
+  crashpoint("shim.exit.drained");
   container->changed_seq = changes_.next_and_wake();
   tidy_later();
 }

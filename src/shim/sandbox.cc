@@ -53,14 +53,23 @@ Result<> write_sysctls(const SandboxConfig& config) {
   return {};
 }
 
+/// unshare(2) with CLONE_NEWNS among `flags`: mounts come in, and none go out.
+Result<> leave_namespaces(int flags) {
+  BERTH_TRY(os::unshare_namespaces(flags), "unshare");
+  os::MountChange slave;
+  slave.propagation = MS_SLAVE;
+  return os::change_mount_at("/", slave, true);
+}
+
 }  // namespace
+
+Result<> enter_private_mounts() {
+  return leave_namespaces(CLONE_NEWNS);
+}
 
 Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder) {
   const int flags = CLONE_NEWNS | (config.pod_ipc ? CLONE_NEWIPC : 0) | (config.pod_uts ? CLONE_NEWUTS : 0);
-  BERTH_TRY(os::unshare_namespaces(flags), "namespaces of the pod");
-  os::MountChange slave;
-  slave.propagation = MS_SLAVE;
-  BERTH_TRY(os::change_mount_at("/", slave, true), "mount namespace of the pod");
+  BERTH_TRY(leave_namespaces(flags), "namespaces of the pod");
   if (config.pod_uts && !config.hostname.empty()) BERTH_TRY(os::set_hostname(config.hostname), "hostname of the pod");
   BERTH_TRY(write_sysctls(config), "pod");
   if (config.pod_ipc && config.shm_size_bytes > 0) {

@@ -12,6 +12,9 @@ namespace berth::shim {
 /// folder `shm` stays. Errors: kDenied a sysctl that is not the pod's; else by errno, naming the step.
 [[nodiscard]] Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder);
 
+/// The mount namespace alone, for a process that works on what a shim left.
+[[nodiscard]] Result<> enter_private_mounts();
+
 /// Makes the process harder for the kernel to choose when memory is short, as far as it is allowed to (-998).
 /// Returns the value that children are to be given back, when it has changed.
 struct OomProtection {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/ids.h"
+#include "os/file.h"
 #include "shim/log_stream.h"
 #include "spec/json_reader.h"
 
@@ -19,14 +20,31 @@ bool read_scope(JsonReader& reader, bool& pod) {
   return true;
 }
 
-bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& config, std::uint64_t& version) {
+bool read_engine(JsonReader& reader, bool& external) {
+  std::string word;
+  if (!reader.string(word)) return false;
+  if (word != "process" && word != "external") return reader.fail_here("must be process or external");
+  external = word == "external";
+  return true;
+}
+
+/// What a document says beside the configuration itself.
+struct Read {
+  std::uint64_t version = 0;
+  bool external = false;
+};
+
+bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& config, Read& read) {
   constexpr std::uint64_t kMaxShm = 1ULL << 50;
-  if (name == "version") return reader.unsigned_number(version, 1'000'000);
+  if (name == "version") return reader.unsigned_number(read.version, 1'000'000);
   if (name == "sandbox_id") return reader.string(config.sandbox_id);
   if (name == "hostname") return reader.string(config.hostname);
   if (name == "ipc") return read_scope(reader, config.pod_ipc);
   if (name == "uts") return read_scope(reader, config.pod_uts);
   if (name == "shm_size_bytes") return reader.unsigned_number(config.shm_size_bytes, kMaxShm);
+  if (name == "engine") return read_engine(reader, read.external);
+  if (name == "runtime_binary") return reader.string(config.runtime_binary);
+  if (name == "runtime_root") return reader.string(config.runtime_root);
   if (name == "cgroup_parent") return reader.string(config.cgroup_parent);
   if (name == "log_max_line_bytes") {
     return reader.unsigned_number(config.log_max_line_bytes, LogStream::kMaxLineLimit);
@@ -47,13 +65,29 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   limits.max_bytes = kMaxSandboxJsonBytes;
   JsonReader reader(json, limits);
   SandboxConfig config;
-  std::uint64_t version = 0;
-  const bool read = reader.object([&](std::string_view name) { return read_member(reader, name, config, version); });
-  if (!read || !reader.finish()) return fail(reader.error());
-  if (version != 1) return fail(Code::kInvalid, "version: this shim reads version 1 only");
+  Read read;
+  const bool whole = reader.object([&](std::string_view name) { return read_member(reader, name, config, read); });
+  if (!whole || !reader.finish()) return fail(reader.error());
+  if (read.version != 1) return fail(Code::kInvalid, "version: this shim reads version 1 only");
   if (!valid_id(config.sandbox_id)) return fail(Code::kInvalid, "sandbox_id: not an id");
   if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
+  if (read.external != config.runtime_binary.starts_with('/')) {
+    return fail(Code::kInvalid, "runtime_binary: an absolute path with engine external, and only with it");
+  }
+  if (!config.runtime_root.empty() && !config.runtime_root.starts_with('/')) {
+    return fail(Code::kInvalid, "runtime_root: not an absolute path");
+  }
   if (config.log_max_line_bytes == 0) return fail(Code::kInvalid, "log_max_line_bytes: must not be 0");
+  return config;
+}
+
+Result<std::optional<SandboxConfig>> read_sandbox_config(const std::string& folder) {
+  auto text = os::read_file(folder + "/sandbox.json", kMaxSandboxJsonBytes);
+  if (!text) {
+    if (text.error().code() == Code::kNotFound) return std::nullopt;
+    return fail(std::move(text).error());
+  }
+  BERTH_ASSIGN(SandboxConfig config, parse_sandbox_config(*text), "sandbox.json");
   return config;
 }
 

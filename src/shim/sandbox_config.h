@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,8 @@ struct SandboxConfig {
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
   std::uint64_t log_max_line_bytes = 16384;
+  std::string runtime_binary;  ///< engine "external": the OCI command-line runtime, absolute; empty: our own engine
+  std::string runtime_root;    ///< its state folder; empty: `runtime` in the pod's folder
 };
 
 inline constexpr std::size_t kMaxSandboxJsonBytes = 1U << 20;
@@ -26,6 +29,8 @@ inline constexpr std::size_t kMaxSandboxJsonBytes = 1U << 20;
 /// Unknown members are ignored (a newer daemon); another `version` than 1 is refused. Errors: kInvalid, naming the
 /// member; kExhausted a document too large or deep.
 [[nodiscard]] Result<SandboxConfig> parse_sandbox_config(std::string_view json);
+/// That of `folder`; nothing when there is none.
+[[nodiscard]] Result<std::optional<SandboxConfig>> read_sandbox_config(const std::string& folder);
 
 /// The path below /proc/sys of a sysctl that belongs to one pod. "net.ipv4.ip_forward" and "net/ipv4/ip_forward" are
 /// one; with slashes, a dot is part of a name ("net/ipv4/conf/eth0.1/forwarding"). Errors: kDenied one that is not in a

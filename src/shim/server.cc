@@ -8,6 +8,7 @@
 #include <csignal>
 #include <optional>
 
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "event/loop.h"
@@ -25,16 +26,6 @@ namespace {
 
 // A client that does not read its answer must not keep the shim alive.
 constexpr std::chrono::seconds kFlushGrace{1};
-
-Result<std::optional<SandboxConfig>> read_config(const std::string& folder) {
-  auto text = os::read_file(folder + "/sandbox.json", kMaxSandboxJsonBytes);
-  if (!text) {
-    if (text.error().code() == Code::kNotFound) return std::nullopt;
-    return fail(std::move(text).error());
-  }
-  BERTH_ASSIGN(SandboxConfig config, parse_sandbox_config(*text), "sandbox.json");
-  return config;
-}
 
 Result<> tell_ready(int fd, const std::string& address) {
   BERTH_TRY(os::write_all(fd, address + "\n"), "tell the address");
@@ -57,7 +48,7 @@ std::string socket_address(const std::string& folder) {
 }
 
 Result<> serve(engine::Engine& engine, const ServeOptions& options) {
-  BERTH_ASSIGN(const std::optional<SandboxConfig> config, read_config(options.folder), "pod");
+  BERTH_ASSIGN(const std::optional<SandboxConfig> config, read_sandbox_config(options.folder), "pod");
   PodOptions pod_options;
   pod_options.sandbox_id = config ? config->sandbox_id : options.id;
   pod_options.folder = options.folder;
@@ -65,10 +56,18 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   if (config && config->sandbox_id != options.id) return fail(Code::kInvalid, "sandbox.json is of another pod");
   // A client, a log reader or a FIFO that goes away is an error code, not the end.
   ::signal(SIGPIPE, SIG_IGN);
+  BERTH_TRY(failpoint("shim.begun"), "pod");
   if (config) BERTH_TRY(enter_sandbox(*config, options.folder), "pod");
+  BERTH_TRY(failpoint("shim.entered"), "pod");
   pod_options.oom = protect_from_oom();
 
   BERTH_ASSIGN(const std::unique_ptr<event::Loop> loop, event::Loop::create(), "event loop");
+  Publisher publisher(*loop, options.events_address, options.name_space);
+  TaskEvents events(publisher);
+  pod_options.on_exit = [&events](const Container& container, const std::string& exec_id, const TaskProcess& process) {
+    if (exec_id.empty() && container.oom_killed) events.out_of_memory(container.id);
+    events.exited(container.id, exec_id, process);
+  };
   Pod pod(*loop, engine, std::move(pod_options));
   BERTH_TRY(pod.start_reaping(), "children");
   ExecSync execs(pod);
@@ -78,7 +77,8 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
     server.when_flushed([&loop] { loop->stop(); });
     loop->add_timer(kFlushGrace, [&loop] { loop->stop(); });
   };
-  serve_task_api(server, pod, stop);
+  serve_task_api(server, pod, events, stop);
+  serve_sandbox_api(server, pod, stop);
   serve_shim_api(server, pod, execs);
   // Containers outlive what stops services with SIGTERM: only Shutdown ends a pod that has some.
   BERTH_ASSIGN(const event::WatchId signals,
@@ -88,16 +88,21 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
                                      log_warn("signal ignored: the pod has containers", {{"signal", info.ssi_signo}});
                                    }),
                "signals");
-  BERTH_ASSIGN(UniqueFd listener, os::unix_listen(kSocketName), "socket");
+  const std::string socket = options.socket_path.empty() ? kSocketName : options.socket_path;
+  BERTH_ASSIGN(UniqueFd listener, os::unix_listen(socket), "socket");
   BERTH_TRY(server.listen(std::move(listener)), "socket");
-  BERTH_TRY(tell_ready(options.ready_fd, socket_address(options.folder)), "start");
+  BERTH_TRY(failpoint("shim.listening"), "socket");
+  BERTH_TRY(tell_ready(options.ready_fd, socket.starts_with('/') ? "unix://" + socket : socket_address(options.folder)),
+            "start");
+  crashpoint("shim.told");
   pod.tidy_later();
   auto ran = loop->run();
   if (!ran) log_error("event loop failed", {{"err", ran.error().text()}});
   loop->remove(signals);
   // The pod's containers do not outlive their supervisor, whatever ended it.
   pod.remove_all();
-  ignore(os::remove_file(kSocketName), "the folder goes with the pod");
+  crashpoint("shim.ended");
+  ignore(os::remove_file(socket), "the folder goes with the pod");
   return {};
 }
 

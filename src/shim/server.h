@@ -10,6 +10,11 @@ struct ServeOptions {
   std::string id;  ///< of the pod, or with containerd of the task
   /// The pod's folder: absolute, and the working folder of the process.
   std::string folder;
+  /// Where to listen; empty: kSocketName in the folder.
+  std::string socket_path{};
+  /// containerd's, for its events; empty: nobody is told.
+  std::string events_address{};
+  std::string name_space{};
   int ready_fd = 1;  ///< gets the address and a newline when the socket can be connected to, then /dev/null
 };
 

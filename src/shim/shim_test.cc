@@ -12,6 +12,7 @@
 #include "os/spawn.h"
 #include "shim/changes.h"
 #include "shim/command_line.h"
+#include "shim/containerd.h"
 #include "shim/exec_sync.h"
 #include "shim/leftovers.h"
 #include "shim/metrics.h"
@@ -59,8 +60,38 @@ TEST(SandboxConfig, BadOnesAreRefused) {
         R"({"version":1,"sandbox_id":"../a"})", R"({"version":1,"sandbox_id":"a","ipc":"host"})",
         R"({"version":1,"sandbox_id":"a","shm_size_bytes":-1})",
         R"({"version":1,"sandbox_id":"a","log_max_line_bytes":0})",
+        R"({"version":1,"sandbox_id":"a","engine":"external"})", R"({"version":1,"sandbox_id":"a","engine":"vm"})",
+        R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"crun"})",
+        R"({"version":1,"sandbox_id":"a","runtime_binary":"/usr/bin/crun"})",
+        R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"/b","runtime_root":"r"})",
         R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})", R"({"version":1,"sandbox_id":"a"} x)"}) {
     EXPECT_FALSE(parse_sandbox_config(text)) << text;
+  }
+}
+
+TEST(SandboxConfig, ARuntimeOfItsOwn) {
+  const auto config = parse_sandbox_config(
+      R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"/usr/bin/crun","runtime_root":"/r"})");
+  ASSERT_TRUE(config) << config.error().text();
+  EXPECT_EQ(config->runtime_binary, "/usr/bin/crun");
+  EXPECT_EQ(config->runtime_root, "/r");
+  EXPECT_EQ(parse_sandbox_config(R"({"version":1,"sandbox_id":"a","engine":"process"})")->runtime_binary, "");
+}
+
+TEST(Containerd, EachVersionGetsItsFormOfTheAddress) {
+  EXPECT_EQ(bootstrap_answer("unix:///s", nullptr), "unix:///s");
+  for (const char* old : {"", "2", "x", "-3"}) EXPECT_EQ(bootstrap_answer("unix:///s", old), "unix:///s") << old;
+  const std::string json = R"({"version":3,"address":"unix:///s","protocol":"ttrpc"})";
+  for (const char* version : {"3", "4"}) EXPECT_EQ(bootstrap_answer("unix:///s", version), json) << version;
+}
+
+TEST(Containerd, APodHasOneSocket) {
+  const std::string socket = socket_for("/run/c.sock", "k8s.io", "pod1");
+  EXPECT_EQ(socket, socket_for("/run/c.sock", "k8s.io", "pod1"));
+  EXPECT_LT(socket.size(), 108U);
+  for (const auto& other : {socket_for("/run/d.sock", "k8s.io", "pod1"), socket_for("/run/c.sock", "moby", "pod1"),
+                            socket_for("/run/c.sock", "k8s.io", "pod2"), socket_for("/run/c.sock", "k8s.iop", "od1")}) {
+    EXPECT_NE(socket, other);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/strings.h"
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "os/file.h"
@@ -27,7 +28,8 @@ std::vector<std::string> own_environment() {
   return result;
 }
 
-Result<> clear_container(engine::process::ProcessEngine& engine, const Leftovers::Entry& entry) {
+Result<> clear_container(engine::process::ProcessEngine& engine, engine::external::ExternalEngine* external,
+                         const Leftovers::Entry& entry) {
   engine::process::Saved saved;
   saved.id = entry.id;
   saved.bundle = entry.bundle;
@@ -39,6 +41,8 @@ Result<> clear_container(engine::process::ProcessEngine& engine, const Leftovers
     if (spec) saved.spec = std::move(*spec);
   }
   if (saved.cgroup_path.empty() && saved.spec.linux) saved.cgroup_path = saved.spec.linux->cgroups_path;
+  // Its runtime runs its hooks, and has state of its own.
+  if (external != nullptr && !entry.bundle.empty()) return external->clear(entry.id, entry.bundle, saved.cgroup_path);
   if (saved.cgroup_path.empty()) return {};
   BERTH_ASSIGN(const auto container, engine.attach(std::move(saved)), "container " + entry.id);
   return container->remove();
@@ -68,15 +72,23 @@ Result<std::string> start_server(std::vector<std::string> argv, const std::strin
   return fail(Code::kInternal, "the server did not start: " + (words ? std::string(trim(*words)) : "no log"));
 }
 
-Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, const std::string& folder) {
+Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, engine::external::ExternalEngine* external,
+                                    const std::string& folder, const std::string& only) {
   const Leftovers leftovers(folder);
-  BERTH_ASSIGN(const std::vector<Leftovers::Entry> entries, leftovers.list(), "clear the pod");
+  BERTH_ASSIGN(std::vector<Leftovers::Entry> entries, leftovers.list(), "clear the pod");
+  if (!only.empty()) {
+    // Those of the same pod that are recorded here have bundles and a `delete` of their own.
+    std::erase_if(entries, [&only](const Leftovers::Entry& entry) { return entry.id != only; });
+    if (entries.empty()) entries.push_back({only, folder, {}});
+  }
   std::optional<Error> first;
   for (const Leftovers::Entry& entry : entries) {
-    if (auto cleared = clear_container(engine, entry); !cleared) {
+    crashpoint("shim.clear.container");
+    if (auto cleared = clear_container(engine, external, entry); !cleared) {
       if (!first) first = std::move(cleared).error();
       continue;
     }
+    crashpoint("shim.clear.cleared");
     leftovers.forget(entry.id);
   }
   ignore(os::remove_file(folder + "/" + kSocketName), "nobody listens on it");

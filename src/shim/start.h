@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "engine/external/external_engine.h"
 #include "engine/process/process_engine.h"
 
 namespace berth::shim {
@@ -14,6 +15,10 @@ namespace berth::shim {
 
 /// The `delete` command: removes what a shim that is gone left of its containers (Leftovers), and its socket. Returns
 /// the DeleteResponse as bytes. Idempotent. Errors: those of the engine; the other containers are removed all the same.
-[[nodiscard]] Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, const std::string& folder);
+/// `external`: the pod's engine, when it is one; borrowed, or nullptr. `only`: of containerd, whose bundle `folder` is:
+/// the one container to clear, recorded or not; empty: all.
+[[nodiscard]] Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine,
+                                                  engine::external::ExternalEngine* external, const std::string& folder,
+                                                  const std::string& only = {});
 
 }  // namespace berth::shim

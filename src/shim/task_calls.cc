@@ -5,6 +5,7 @@
 #include <csignal>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "engine/process/process_engine.h"
@@ -101,10 +102,13 @@ Result<pid_t> Pod::create(CreateParams params) {
   BERTH_ASSIGN(Prepared prepared, prepare(params), step);
   BERTH_ASSIGN(prepared.io, ProcessIo::open(io_, params.stdio), step);
   prepared.request.stdio = prepared.io->child_ends();
+  BERTH_TRY(failpoint("shim.create.logs"), step);
   const std::string asked_cgroup = prepared.request.spec.linux ? prepared.request.spec.linux->cgroups_path : "";
   BERTH_TRY(leftovers_.record({params.id, params.bundle, {}}), step);
+  crashpoint("shim.create.recorded");
 
   auto made = engine_.create(std::move(prepared.request));
+  crashpoint("shim.create.made");
   if (!made) {
     leftovers_.forget(params.id);
     return fail(start_error(std::move(made).error()).in(step));
@@ -133,6 +137,7 @@ Result<pid_t> Pod::create(CreateParams params) {
   reaper_.watch(container.init.pid, [this, owner = prepared.container](int code) { init_ended(owner, code); });
   const pid_t pid = container.init.pid;
   containers_.emplace(params.id, std::move(prepared.container));
+  crashpoint("shim.create.watched");
   return pid;
 }
 
@@ -153,6 +158,7 @@ Result<pid_t> Pod::start_init(Container& container) {
     return fail(Code::kPrecondition, "container " + container.id + " was started before");
   }
   container.changed_seq = changes_.next();
+  crashpoint("shim.start.begun");
   if (auto started = container.engine->start(); !started) {
     container.reason = "StartError";
     start_failed(container.init, started.error());
@@ -160,6 +166,7 @@ Result<pid_t> Pod::start_init(Container& container) {
   }
   container.init.state = ProcessState::kRunning;
   container.started_at_ns = wall_now_ns();
+  crashpoint("shim.start.started");
   return container.init.pid;
 }
 
@@ -183,11 +190,12 @@ Result<pid_t> Pod::start_exec(const std::shared_ptr<Container>& container, std::
   process.pid = made->pid;
   process.pidfd = std::move(made->pidfd);
   process.state = ProcessState::kRunning;
-  reaper_.watch(process.pid, [owner = container, name = std::string(exec_id), pid = process.pid](int code) {
+  reaper_.watch(process.pid, [this, owner = container, name = std::string(exec_id), pid = process.pid](int code) {
     const auto found = owner->execs.find(name);
     if (found == owner->execs.end() || found->second.pid != pid) return;
     if (found->second.io != nullptr) found->second.io->finish();
     found->second.stopped(static_cast<std::uint32_t>(code), wall_now_ns());
+    if (options_.on_exit) options_.on_exit(*owner, name, found->second);
   });
   process.io = std::move(*io);
   if (auto copying = process.io->started(std::move(made->console)); !copying) {
@@ -225,7 +233,9 @@ Result<Pod::Removed> Pod::remove(std::string_view id, std::string_view exec_id) 
   if (init.state == ProcessState::kRunning || init.state == ProcessState::kPaused) {
     return fail(Code::kPrecondition, "container " + container->id + " is running");
   }
+  BERTH_TRY(failpoint("shim.delete.begun"), "delete container " + container->id);
   BERTH_TRY(container->engine->remove(), "delete container " + container->id);
+  crashpoint("shim.delete.removed");
   leftovers_.forget(container->id);
   const std::int64_t now = wall_now_ns();
   if (init.io != nullptr) init.io->finish();
@@ -236,6 +246,7 @@ Result<Pod::Removed> Pod::remove(std::string_view id, std::string_view exec_id) 
   reaper_.forget(init.pid);
   Removed removed{init.pid, init.exit_code, init.exited_at_ns};
   containers_.erase(container->id);
+  crashpoint("shim.delete.done");
   tidy_later();
   return removed;
 }
@@ -259,7 +270,9 @@ Result<> Pod::kill(std::string_view id, std::string_view exec_id, int signal, bo
   BERTH_ASSIGN(TaskProcess* const process, find_process(id, exec_id), "kill");
   if (!all && process->state == ProcessState::kStopped) return fail(Code::kNotFound, "the process has ended");
   if (all || exec_id.empty()) {
+    BERTH_TRY(failpoint("shim.kill.begun"), "kill");
     BERTH_TRY(container->engine->kill(signal, all), "kill");
+    crashpoint("shim.kill.sent");
     // A frozen process dies when it is thawed (cgroup v1).
     if (container->init.state == ProcessState::kPaused && signal == SIGKILL) return resume(id);
     return {};
@@ -286,7 +299,10 @@ Result<> Pod::update(std::string_view id, std::string_view resources_json) {
   BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "update");
   BERTH_ASSIGN(const spec::Resources resources, spec::parse_resources(resources_json), "resources");
   tidy_later();
-  return container->engine->update(resources);
+  BERTH_TRY(failpoint("shim.update.begun"), "update");
+  BERTH_TRY(container->engine->update(resources), "update");
+  crashpoint("shim.update.done");
+  return {};
 }
 
 Result<> Pod::resize(std::string_view id, std::string_view exec_id, std::uint32_t columns, std::uint32_t rows) {

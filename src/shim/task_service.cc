@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "base/failpoint.h"
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "shim/metrics.h"
 #include "shim/services.h"
@@ -51,7 +52,7 @@ void on(ttrpc::Server& server, const char* method, const Handler& handler) {
   for (const char* service : kServices) ttrpc::handle_now<Request, Reply>(server, service, method, handler);
 }
 
-Result<pb::CreateTaskResponse> create(Pod& pod, const pb::CreateTaskRequest& request) {
+Result<pb::CreateTaskResponse> create(Pod& pod, TaskEvents& events, const pb::CreateTaskRequest& request) {
   CreateParams params;
   params.id = request.id();
   params.bundle = request.bundle();
@@ -63,6 +64,7 @@ Result<pb::CreateTaskResponse> create(Pod& pod, const pb::CreateTaskRequest& req
   }
   auto pid = pod.create(std::move(params));
   if (!pid) return fail(std::move(pid).error());
+  events.created(request, *pid);
   pb::CreateTaskResponse reply;
   reply.set_pid(static_cast<std::uint32_t>(*pid));
   return reply;
@@ -91,9 +93,11 @@ Result<pb::StateResponse> state(Pod& pod, const pb::StateRequest& request) {
   return reply;
 }
 
-Result<pb::DeleteResponse> remove(Pod& pod, const pb::DeleteRequest& request) {
+Result<pb::DeleteResponse> remove(Pod& pod, TaskEvents& events, const pb::DeleteRequest& request) {
   auto removed = pod.remove(request.id(), request.exec_id());
   if (!removed) return fail(std::move(removed).error());
+  // Of an exec containerd hears nothing more.
+  if (request.exec_id().empty()) events.removed(request.id(), *removed);
   pb::DeleteResponse reply;
   reply.set_pid(static_cast<std::uint32_t>(removed->pid));
   reply.set_exit_status(removed->exit_code);
@@ -147,25 +151,44 @@ void wait(Pod& pod, const pb::WaitRequest& request, ttrpc::TypedResponder<pb::Wa
   if (!parked) shared->error(parked.error());
 }
 
-void serve_life(ttrpc::Server& server, Pod* pod) {
-  on<pb::CreateTaskRequest, pb::CreateTaskResponse>(server, "Create", [pod](const auto& r) { return create(*pod, r); });
+Result<pb::StartResponse> start(Pod& pod, TaskEvents& events, const pb::StartRequest& request) {
+  auto pid = pod.start(request.id(), request.exec_id());
+  if (!pid) return fail(std::move(pid).error());
+  events.started(request.id(), request.exec_id(), *pid);
+  pb::StartResponse reply;
+  reply.set_pid(static_cast<std::uint32_t>(*pid));
+  return reply;
+}
+
+Result<Empty> add_exec(Pod& pod, TaskEvents& events, const pb::ExecProcessRequest& request) {
+  auto done = pod.add_exec(request.id(), request.exec_id(), request.spec().value(), stdio_of(request));
+  if (done) events.exec_added(request.id(), request.exec_id());
+  return empty(std::move(done));
+}
+
+Result<Empty> set_paused(Pod& pod, TaskEvents& events, const std::string& id, bool paused) {
+  auto done = paused ? pod.pause(id) : pod.resume(id);
+  if (!done) return fail(std::move(done).error());
+  paused ? events.paused(id) : events.resumed(id);
+  return Empty();
+}
+
+void serve_life(ttrpc::Server& server, Pod* pod, TaskEvents* events) {
+  on<pb::CreateTaskRequest, pb::CreateTaskResponse>(server, "Create",
+                                                    [pod, events](const auto& r) { return create(*pod, *events, r); });
   on<pb::StartRequest, pb::StartResponse>(server, "Start",
-                                          [pod](const pb::StartRequest& r) -> Result<pb::StartResponse> {
-                                            auto pid = pod->start(r.id(), r.exec_id());
-                                            if (!pid) return fail(std::move(pid).error());
-                                            pb::StartResponse reply;
-                                            reply.set_pid(static_cast<std::uint32_t>(*pid));
-                                            return reply;
-                                          });
-  on<pb::DeleteRequest, pb::DeleteResponse>(server, "Delete", [pod](const auto& r) { return remove(*pod, r); });
-  on<pb::ExecProcessRequest, Empty>(server, "Exec", [pod](const pb::ExecProcessRequest& r) {
-    return empty(pod->add_exec(r.id(), r.exec_id(), r.spec().value(), stdio_of(r)));
-  });
+                                          [pod, events](const auto& r) { return start(*pod, *events, r); });
+  on<pb::DeleteRequest, pb::DeleteResponse>(server, "Delete",
+                                            [pod, events](const auto& r) { return remove(*pod, *events, r); });
+  on<pb::ExecProcessRequest, Empty>(server, "Exec",
+                                    [pod, events](const auto& r) { return add_exec(*pod, *events, r); });
   on<pb::KillRequest, Empty>(server, "Kill", [pod](const pb::KillRequest& r) {
     return empty(pod->kill(r.id(), r.exec_id(), static_cast<int>(r.signal()), r.all()));
   });
-  on<pb::PauseRequest, Empty>(server, "Pause", [pod](const auto& r) { return empty(pod->pause(r.id())); });
-  on<pb::ResumeRequest, Empty>(server, "Resume", [pod](const auto& r) { return empty(pod->resume(r.id())); });
+  on<pb::PauseRequest, Empty>(server, "Pause",
+                              [pod, events](const auto& r) { return set_paused(*pod, *events, r.id(), true); });
+  on<pb::ResumeRequest, Empty>(server, "Resume",
+                               [pod, events](const auto& r) { return set_paused(*pod, *events, r.id(), false); });
   on<pb::UpdateTaskRequest, Empty>(server, "Update",
                                    [pod](const auto& r) { return empty(pod->update(r.id(), r.resources().value())); });
   on<pb::ResizePtyRequest, Empty>(server, "ResizePty", [pod](const auto& r) {
@@ -181,9 +204,9 @@ void serve_life(ttrpc::Server& server, Pod* pod) {
 
 }  // namespace
 
-void serve_task_api(ttrpc::Server& server, Pod& pod_ref, std::function<void()> shut_down) {
+void serve_task_api(ttrpc::Server& server, Pod& pod_ref, TaskEvents& events, std::function<void()> shut_down) {
   Pod* const pod = &pod_ref;
-  serve_life(server, pod);
+  serve_life(server, pod, &events);
   on<pb::StateRequest, pb::StateResponse>(server, "State", [pod](const auto& r) { return state(*pod, r); });
   on<pb::PidsRequest, pb::PidsResponse>(server, "Pids", [pod](const auto& r) { return pids(*pod, r); });
   on<pb::StatsRequest, pb::StatsResponse>(server, "Stats", [pod](const auto& r) { return stats(*pod, r); });
@@ -197,6 +220,7 @@ void serve_task_api(ttrpc::Server& server, Pod& pod_ref, std::function<void()> s
           // containerd asks after each task; the shim stays for the others.
           const bool ends = r.now() || pod->containers().empty();
           if (r.now()) pod->remove_all();
+          crashpoint("shim.shutdown.done");
           responder.ok(Empty());
           if (ends) shut_down();
         });

@@ -160,7 +160,10 @@ std::string difference(const Lines& before, const Lines& now) {
   for (const auto& line : lines) text.append("+ ").append(line).append("\n");
   lines.clear();
   std::ranges::set_difference(before, now, std::back_inserter(lines));
-  for (const auto& line : lines) text.append("- ").append(line).append("\n");
+  for (const auto& line : lines) {
+    // What the daemon had put there to be deleted may be deleted.
+    if (line.find("/images/tmp/") == std::string::npos) text.append("- ").append(line).append("\n");
+  }
   return text;
 }
 

@@ -13,6 +13,7 @@
 #include "isolation.h"
 #include "leak_check.h"
 #include "os/file.h"
+#include "os/socket.h"
 #include "test_images.h"
 #include "wait.h"
 
@@ -58,6 +59,7 @@ Result<> TestHost::make() {
   cgroup_parent_ = "/berth-test-" + id;
   BERTH_TRY(os::make_dirs(dir_ + "/logs"), "temporary folder");
   BERTH_TRY(os::make_dirs(cni_dir()), "temporary folder");
+  BERTH_TRY(os::make_dirs(failpoints()), "temporary folder");
   if (!options_.images.empty()) {
     BERTH_TRY(start_registry(), "registry");
     BERTH_TRY(push_images(), "registry");
@@ -151,11 +153,18 @@ Result<> TestHost::start_daemon() {
   const std::string config = dir_ + "/config.toml";
   std::vector<std::string> argv = {"containerd", "--config", config};
   if (options_.server == Server::kBerth) {
-    argv = {program("berthd"), "--config", config, "--root", root(), "--state", state(), "--listen", socket()};
+    const std::string name = options_.failpoints ? "failpoints/berthd" : "berthd";
+    argv = {program(name), "--config", config, "--root", root(), "--state", state(), "--listen", socket()};
   }
-  BERTH_ASSIGN(daemon_, Process::start(argv, dir_ + "/daemon.log"), "start the server");
+  std::vector<std::string> points;
+  if (options_.failpoints) points = {"BERTH_FAILPOINTS=@" + failpoints(), "BERTH_FAILPOINTS_SHIM=@" + failpoints()};
+  BERTH_ASSIGN(daemon_, Process::start(argv, dir_ + "/daemon.log", std::move(points)), "start the server");
+  // A channel that has met a socket without a listener comes back to it only after seconds.
+  const bool listens = wait_until(kReadyTimeout, [this] {
+    return !daemon_.alive() || os::unix_connect(socket(), std::chrono::seconds(5)).has_value();
+  });
   cri_ = std::make_unique<CriClient>(socket());
-  std::string last = "no answer";
+  std::string last = listens ? "no answer" : "nobody listens";
   const bool ready = wait_until(kReadyTimeout, [this, &last] {
     if (!daemon_.alive()) return true;
     const auto status = cri_->call(&Runtime::Status, pb::StatusRequest(), std::chrono::seconds(5));
@@ -176,6 +185,20 @@ Result<> TestHost::start_daemon() {
 
 Result<int> TestHost::stop_daemon() {
   return daemon_.stop(kStopGrace);
+}
+
+Result<> TestHost::arm(const std::string& name, const std::string& action) const {
+  return os::write_file_atomic(failpoints() + "/" + name, action);
+}
+
+bool TestHost::fired(const std::string& name) const {
+  return os::exists(failpoints() + "/" + name + ".done");
+}
+
+Result<> TestHost::disarm() const {
+  BERTH_ASSIGN(const auto names, os::list_dir(failpoints()), "failpoints");
+  for (const auto& name : names) BERTH_TRY(os::remove_file(failpoints() + "/" + name), "failpoints");
+  return {};
 }
 
 std::string TestHost::daemon_log(std::size_t bytes) const {

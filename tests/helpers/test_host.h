@@ -27,6 +27,8 @@ struct TestHostOptions {
   std::vector<std::string> images = {"busybox"};
   /// containerd's runtime program.
   std::string peer_runtime = "runc";
+  /// berthd and the shim with failpoints (bin/failpoints), for arm().
+  bool failpoints = false;
 };
 
 /// A node for a test: a registry on loopback with the test images, a CRI server with every folder of its own below one
@@ -68,6 +70,12 @@ class TestHost final {
   Result<int> stop_daemon();
   /// SIGKILL, and waits until it is gone.
   void kill9_daemon() { daemon_.kill(); }
+  /// Lets `action` (base/failpoint.h) happen once, when the server or a shim next comes by the failpoint `name`.
+  Result<> arm(const std::string& name, const std::string& action) const;
+  /// Whether it has happened since arm().
+  [[nodiscard]] bool fired(const std::string& name) const;
+  /// Forgets what was armed, and what has happened.
+  Result<> disarm() const;
   /// The last `bytes` of what the server has written.
   [[nodiscard]] std::string daemon_log(std::size_t bytes = 16384) const;
 
@@ -90,6 +98,7 @@ class TestHost final {
   Result<> push_images();
   Result<> write_config();
   [[nodiscard]] std::string berth_config() const;
+  [[nodiscard]] std::string failpoints() const { return dir_ + "/failpoints"; }
   [[nodiscard]] std::string containerd_config() const;
   Result<> hide_peer_folders();
   void remove_cgroups() const;

@@ -1,0 +1,268 @@
+// Handlers: what runs the pods of a RuntimeClass, tried through the CRI for each of them, and their change by SIGHUP.
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/strings.h"
+#include "fixture.h"
+#include "wait.h"
+
+namespace berth::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr std::chrono::seconds kPatience{20};
+
+struct Named {
+  const char* handler;
+  const char* binary;  ///< "": ours
+};
+void PrintTo(const Named& named, std::ostream* out) {
+  *out << named.handler;
+}
+
+struct WithHandlers {
+  static TestHostOptions options() {
+    return {.config =
+                "[handlers.berth]\nengine = \"process\"\n"
+                "[handlers.crun]\nengine = \"external\"\nbinary = \"/usr/bin/crun\"\n"
+                "[handlers.runc]\nengine = \"external\"\nbinary = \"/usr/sbin/runc\"\n"
+                "[handlers.absent]\nengine = \"external\"\nbinary = \"/no/such/runtime\"\n"};
+  }
+};
+
+class HandlerTest : public HostTest<WithHandlers>, public testing::WithParamInterface<Named> {
+ protected:
+  void SetUp() override {
+    HostTest::SetUp();
+    if (HasFatalFailure()) return;
+    const std::string binary = GetParam().binary;
+    if (!binary.empty() && !os::exists(binary)) GTEST_SKIP() << binary << " is not here";
+    config_ = host().pod_config("pod");
+    pod_ = must(cri().run_pod(config_, GetParam().handler));
+  }
+  void TearDown() override {
+    HostTest::TearDown();
+    if (IsSkipped()) return;
+    EXPECT_THAT(os::list_dir(host().state() + "/pods").value_or(std::vector<std::string>{"?"}), IsEmpty());
+    EXPECT_THAT(cgroups_left(), IsEmpty());
+  }
+  static bool external() { return GetParam().binary[0] != '\0'; }
+  std::string run(const std::string& script, const std::string& name = "main") {
+    return must(cri().run(pod_, host().shell_config(name, script), config_));
+  }
+  std::string log(const std::string& name = "main") const {
+    std::ifstream in(host().logs("pod") + "/" + name + ".log");
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  /// What the runtime keeps of containers.
+  std::vector<std::string> kept() const {
+    return os::list_dir(host().state() + "/pods/" + pod_ + "/runtime").value_or(std::vector<std::string>());
+  }
+  static pid_t shim_of(const std::string& pod) {
+    for (const auto& entry : os::list_dir("/proc").value_or(std::vector<std::string>())) {
+      const auto command = os::read_file("/proc/" + entry + "/cmdline", 65536).value_or("");
+      if (command.find("containerd-shim-berth-v2") != std::string::npos && command.find(pod) != std::string::npos)
+        return parse_number<pid_t>(entry).value_or(0);
+    }
+    return 0;
+  }
+  static std::vector<std::string> cgroups_left() {
+    std::vector<std::string> left;
+    for (const auto& hierarchy : os::list_dir("/sys/fs/cgroup").value_or(std::vector<std::string>())) {
+      const std::string path = "/sys/fs/cgroup/" + hierarchy + host().cgroup_parent();
+      for (const auto& name : os::list_dir(path).value_or(std::vector<std::string>())) {
+        if (std::filesystem::is_directory(path + "/" + name)) left.push_back(path + "/" + name);
+      }
+    }
+    return left;
+  }
+
+  pb::PodSandboxConfig config_;
+  std::string pod_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Handlers, HandlerTest,
+                         testing::Values(Named{"berth", ""}, Named{"crun", "/usr/bin/crun"},
+                                         Named{"runc", "/usr/sbin/runc"}),
+                         [](const auto& parameter) { return std::string(parameter.param.handler); });
+
+TEST_P(HandlerTest, ALifeFromPodToNothing) {
+  EXPECT_EQ(must(cri().pod_status(pod_)).runtime_handler(), GetParam().handler);
+  const auto id = run("echo out; echo err >&2; trap 'exit 9' TERM; while :; do sleep 0.05; done");
+  EXPECT_TRUE(wait_until(kPatience, [&] { return log().find("stderr F err") != std::string::npos; }));
+  EXPECT_THAT(log(), HasSubstr("stdout F out"));
+  EXPECT_EQ(kept().size(), external() ? 1U : 0U);
+  const auto reply = must(cri().exec(id, {"sh", "-c", "echo in; echo bad >&2; exit 12"}));
+  EXPECT_EQ(reply.exit_code(), 12);
+  EXPECT_EQ(reply.stdout(), "in\n");
+  EXPECT_EQ(reply.stderr(), "bad\n");
+  EXPECT_EQ(must(cri().shell(id, "hostname")), config_.hostname() + "\n");
+  must(cri().stop(id, 20));
+  const auto status = must(cri().status(id));
+  EXPECT_EQ(status.state(), pb::CONTAINER_EXITED);
+  EXPECT_EQ(status.exit_code(), 9);
+  EXPECT_EQ(status.reason(), "Error");
+  must(cri().remove(id));
+  EXPECT_THAT(kept(), IsEmpty());
+}
+
+TEST_P(HandlerTest, EndsAreTold) {
+  const auto done = run("exit 0", "done");
+  EXPECT_EQ(must(cri().wait_exited(done)).reason(), "Completed");
+  const auto seven = run("exit 7", "seven");
+  EXPECT_EQ(must(cri().wait_exited(seven)).exit_code(), 7);
+  const auto killed = run("exec sleep 1000", "killed");
+  must(cri().stop(killed, 0));
+  EXPECT_EQ(must(cri().status(killed)).exit_code(), 137);
+  const auto missing = must(cri().create(pod_, host().container_config("missing", "busybox", {"/no/such"}), config_));
+  EXPECT_TRUE(fails(cri().start(missing), Code::kInvalid, "/no/such"));
+  EXPECT_EQ(must(cri().status(missing)).state(), pb::CONTAINER_EXITED);
+}
+
+TEST_P(HandlerTest, LimitsHoldAndChange) {
+  auto wanted = host().shell_config("main", "exec sleep 1000");
+  wanted.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(64 << 20);
+  const auto id = must(cri().run(pod_, wanted, config_));
+  pb::UpdateContainerResourcesRequest update;
+  update.set_container_id(id);
+  update.mutable_linux()->set_memory_limit_in_bytes(96 << 20);
+  must(cri().call(&Runtime::UpdateContainerResources, update));
+  pb::ContainerStatsRequest asked;
+  asked.set_container_id(id);
+  const auto stats = must(cri().call(&Runtime::ContainerStats, asked));
+  EXPECT_GT(stats.stats().memory().usage_bytes().value(), 0U);
+  // What is left of 96 MiB: usage and the rest are told together.
+  EXPECT_THAT(must(cri().shell(id, "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max")),
+              HasSubstr(std::to_string(96 << 20)));
+  auto hungry = host().shell_config("hungry", "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo $x | wc -c");
+  hungry.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(16 << 20);
+  const auto eats = must(cri().run(pod_, hungry, config_));
+  const auto end = must(cri().wait_exited(eats));
+  EXPECT_EQ(end.reason(), "OOMKilled") << end.exit_code() << " " << end.message();
+}
+
+TEST_P(HandlerTest, AnExecThatTakesTooLongGoesWithItsChildren) {
+  const auto id = run("exec sleep 1000");
+  const auto late = cri().exec(id, {"sh", "-c", "sleep 5551 & sleep 5552"}, 1);
+  EXPECT_TRUE(fails(late, Code::kTimeout));
+  EXPECT_TRUE(
+      wait_until(kPatience, [&] { return must(cri().shell(id, "ps | grep -c '[s]leep 555' || true")) == "0\n"; }));
+  EXPECT_EQ(must(cri().shell(id, "echo alive")), "alive\n");
+}
+
+TEST_P(HandlerTest, ATerminalIsLogged) {
+  auto wanted = host().shell_config("main", "test -t 1 && echo is a terminal");
+  wanted.set_tty(true);
+  const auto id = must(cri().run(pod_, wanted, config_));
+  EXPECT_EQ(must(cri().wait_exited(id)).exit_code(), 0);
+  EXPECT_THAT(log(), HasSubstr("is a terminal"));
+}
+
+TEST_P(HandlerTest, ADaemonThatIsStartedAgainTakesItOver) {
+  const auto id = run("echo begun; trap 'exit 5' TERM; while :; do sleep 0.05; done");
+  host().kill9_daemon();
+  ASSERT_TRUE(ok(host().start_daemon()));
+  EXPECT_EQ(must(cri().status(id)).state(), pb::CONTAINER_RUNNING);
+  EXPECT_EQ(must(cri().shell(id, "echo still")), "still\n");
+  must(cri().stop(id, 20));
+  EXPECT_EQ(must(cri().status(id)).exit_code(), 5);
+}
+
+TEST_P(HandlerTest, AShimThatIsKilledLeavesNothing) {
+  const auto id = run("exec sleep 1000");
+  const pid_t shim = shim_of(pod_);
+  ASSERT_GT(shim, 0);
+  ASSERT_EQ(::kill(shim, SIGKILL), 0);
+  EXPECT_EQ(must(cri().wait_exited(id)).exit_code(), 137);
+  must(cri().end_pod(pod_));
+  EXPECT_THAT(cgroups_left(), IsEmpty());
+}
+
+class HandlersTest : public HostTest<WithHandlers> {
+ protected:
+  void TearDown() override {
+    HostTest::TearDown();
+    // Whatever a test has made of the configuration, the next one has the first again.
+    if (!os::exists(drop_in())) return;
+    EXPECT_TRUE(ok(os::remove_file(drop_in())));
+    ASSERT_TRUE(ok(host().stop_daemon()));
+    ASSERT_TRUE(ok(host().start_daemon()));
+  }
+  static std::string drop_in() { return host().dir() + "/config.d/handlers.toml"; }
+  /// Writes the file, sends SIGHUP and waits until the log has `answer` once more.
+  static void reload(const std::string& text, const std::string& answer) {
+    const auto count = [&] {
+      const std::string log = host().daemon_log(1U << 20);
+      std::size_t found = 0;
+      for (std::size_t at = log.find(answer); at != std::string::npos; at = log.find(answer, at + 1)) ++found;
+      return found;
+    };
+    const std::size_t before = count();
+    must(os::make_dirs(host().dir() + "/config.d"));
+    must(os::write_file_atomic(drop_in(), text));
+    ASSERT_EQ(::kill(host().daemon_pid(), SIGHUP), 0);
+    ASSERT_TRUE(wait_until(kPatience, [&] { return count() > before; })) << answer;
+  }
+  static std::vector<std::string> listed() {
+    std::vector<std::string> names;
+    const auto status = must(cri().call(&Runtime::Status, pb::StatusRequest()));
+    for (const auto& handler : status.runtime_handlers()) {
+      names.push_back(handler.name());
+    }
+    return names;
+  }
+  static pb::PodSandboxConfig pod(const std::string& name) { return host().pod_config(name); }
+};
+
+TEST_F(HandlersTest, AreListedWithWhatTheyAre) {
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc"));
+  pb::StatusRequest verbose;
+  verbose.set_verbose(true);
+  const auto status = must(cri().call(&Runtime::Status, verbose));
+  EXPECT_THAT(status.info().at("berth"),
+              HasSubstr(R"("absent":{"engine":"external","binary":"/no/such/runtime","ready":false,"message":)"));
+  EXPECT_THAT(status.info().at("berth"), HasSubstr(R"("berth":{"engine":"process","ready":true})"));
+}
+
+TEST_F(HandlersTest, OneWithoutItsProgramIsToldAndRefused) {
+  EXPECT_THAT(host().daemon_log(), HasSubstr("a handler is not ready"));
+  EXPECT_TRUE(fails(cri().run_pod(pod("p"), "absent"), Code::kUnavailable, "/no/such/runtime"));
+  EXPECT_TRUE(
+      fails(cri().run_pod(pod("p"), "nobody"), Code::kNotFound, "known: \"absent\", \"berth\", \"crun\", \"runc\""));
+  EXPECT_THAT(must(cri().pods()), IsEmpty());
+}
+
+TEST_F(HandlersTest, ComeAndGoBySighup) {
+  if (!os::exists("/usr/bin/crun")) GTEST_SKIP() << "/usr/bin/crun is not here";
+  reload("[handlers.later]\nengine = \"external\"\nbinary = \"/usr/bin/crun\"\n", "handlers are read anew");
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc"));
+  const auto config = pod("later");
+  const auto id = must(cri().run_pod(config, "later"));
+  const auto container = must(cri().run(id, host().shell_config("main", "exec sleep 1000"), config));
+
+  // One wrong handler among right ones: none is taken.
+  reload("[handlers.good]\nengine = \"process\"\n[handlers.bad]\nengine = \"wasm\"\n",
+         "the configuration stays as it was");
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc"));
+
+  reload("[runtime]\ndefault_handler = \"runc\"\n", "handlers are read anew");
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc"));
+  EXPECT_TRUE(fails(cri().run_pod(pod("p"), "later"), Code::kNotFound, "later"));
+  // The pod of the handler that is gone lives on, in this daemon and in the next.
+  EXPECT_EQ(must(cri().shell(container, "echo lives")), "lives\n");
+  ASSERT_TRUE(ok(host().stop_daemon()));
+  ASSERT_TRUE(ok(host().start_daemon()));
+  EXPECT_EQ(must(cri().pod_status(id)).runtime_handler(), "later");
+  EXPECT_EQ(must(cri().shell(container, "echo lives")), "lives\n");
+  must(cri().stop(container, 0));
+  must(cri().end_pod(id));
+}
+
+}  // namespace
+}  // namespace berth::test
