@@ -2,6 +2,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "base/strings.h"
 #include "engine/external/external_engine.h"
 #include "engine/process/process_engine.h"
 #include "os/file.h"
@@ -91,6 +93,8 @@ Result<> run(const CommandLine& line, char** argv) {
   options.socket_path = line.socket;
   if (!line.address.empty()) options.events_address = environment("TTRPC_ADDRESS");
   options.name_space = line.name_space;
+  const auto interval = berth::parse_number<unsigned>(environment("BERTH_RECORD_INTERVAL"));
+  if (interval && *interval > 0) options.record_interval = std::chrono::seconds(*interval);
   if (external != nullptr) return berth::shim::serve(*external, options);
   return berth::shim::serve(*engine, options);
 }

@@ -123,7 +123,7 @@ void RunTest::start_shim(const std::string& sandbox_json) {
   ASSERT_TRUE(ready);
   os::SpawnOptions options;
   options.argv = {program_, "-namespace", "test", "-id", "pod1", "serve"};
-  options.env = {"PATH=/usr/bin:/bin"};
+  options.env = {"PATH=/usr/bin:/bin", "BERTH_RECORD_INTERVAL=1"};
   options.cwd = folder();
   options.fds = {{ready->write.get(), 1}, {2, 2}};
   options.new_session = true;

@@ -384,6 +384,20 @@ TEST_F(RunTest, StartAndBadSandboxes) {
   client_.reset();
 }
 
+TEST_F(RunTest, WithoutItsRecordItEndsWhenNothingRuns) {
+  ASSERT_NO_FATAL_FAILURE(start_shim(default_sandbox()));
+  run("c1", "exit 0");
+  run("c2", "exec sleep 1000");
+  EXPECT_EQ(wait("c1"), 0U);
+  ASSERT_TRUE(os::remove_file(folder() + "/sandbox.json"));
+  ::sleep(3);
+  EXPECT_TRUE(info().pid() > 0) << "one runs";
+  ASSERT_TRUE(kill("c2", SIGKILL));
+  EXPECT_EQ(os::wait_exit(shim_).value_or(-1), 0);
+  shim_ = {};
+  client_->close();
+}
+
 TEST_F(RunTest, SysctlsOfThePod) {
   ASSERT_NO_FATAL_FAILURE(start_shim(
       R"({"version":1,"sandbox_id":"pod1","ipc":"pod","uts":"pod","sysctls":{"kernel.shm_rmid_forced":"1"}})"));

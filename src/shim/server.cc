@@ -16,6 +16,7 @@
 #include "os/socket.h"
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
+#include "shim/pod_record.h"
 #include "shim/sandbox.h"
 #include "shim/sandbox_config.h"
 #include "shim/services.h"
@@ -88,6 +89,8 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
                                      log_warn("signal ignored: the pod has containers", {{"signal", info.ssi_signo}});
                                    }),
                "signals");
+  PodRecord record(*loop, pod, options.folder + "/sandbox.json", [&loop] { loop->stop(); });
+  if (config) record.look_every(options.record_interval);
   const std::string socket = options.socket_path.empty() ? kSocketName : options.socket_path;
   BERTH_ASSIGN(UniqueFd listener, os::unix_listen(socket), "socket");
   BERTH_TRY(server.listen(std::move(listener)), "socket");

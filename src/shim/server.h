@@ -1,4 +1,5 @@
 #pragma once
+#include <chrono>
 #include <string>
 
 #include "base/result.h"
@@ -15,6 +16,8 @@ struct ServeOptions {
   /// containerd's, for its events; empty: nobody is told.
   std::string events_address{};
   std::string name_space{};
+  /// How often it looks whether its pod's record is still there.
+  std::chrono::seconds record_interval{60};
   int ready_fd = 1;  ///< gets the address and a newline when the socket can be connected to, then /dev/null
 };
 
