@@ -84,12 +84,12 @@ std::optional<Action> read_action(const std::string& path) {
 
 /// The action that is due at this pass.
 std::optional<Action> due(const char* name) {
-  static const Plan plan = read_plan();
+  static const Plan kPlan = read_plan();
   std::optional<Action> action;
-  const std::string file = plan.folder.empty() ? std::string() : plan.folder + "/" + name;
+  const std::string file = kPlan.folder.empty() ? std::string() : kPlan.folder + "/" + name;
   if (!file.empty()) {
     action = read_action(file);
-  } else if (const auto found = plan.actions.find(std::string_view(name)); found != plan.actions.end()) {
+  } else if (const auto found = kPlan.actions.find(std::string_view(name)); found != kPlan.actions.end()) {
     action = found->second;
   }
   if (!action) return std::nullopt;

@@ -142,6 +142,13 @@ TEST_F(LogTest, ReopenSwitchesAfterARotation) {
   EXPECT_THAT(plain_log(path_), ElementsAre("stdout F new"));
 }
 
+TEST_F(LogTest, ReopenWithoutARotationGoesOnInTheSameFile) {
+  out_->write("before\n");
+  ASSERT_TRUE(file_->reopen());
+  out_->write("after\n");
+  EXPECT_THAT(plain_log(path_), ElementsAre("stdout F before", "stdout F after"));
+}
+
 TEST_F(LogTest, AFailedReopenKeepsTheOldFile) {
   ASSERT_EQ(::rename(path_.c_str(), (folder_ / "kept").c_str()), 0);
   ASSERT_EQ(::mkdir(path_.c_str(), 0700), 0);
