@@ -1,6 +1,6 @@
 #include "rpc/image_service.h"
 
-#include "rpc/refuse.h"
+#include "rpc/list_stream.h"
 #include "rpc/unary.h"
 
 namespace berth::rpc {
@@ -16,8 +16,13 @@ grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* 
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamImagesResponse>* ImageService::StreamImages(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamImagesRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamImagesResponse>("StreamImages");
+    grpc::CallbackServerContext* context, const cri::pb::StreamImagesRequest* request) {
+  cri::pb::ListImagesRequest question;
+  *question.mutable_filter() = request->filter();
+  return stream_list(lanes_, service_, *context, "StreamImages",
+                     ListForm{&cri::Service::list_images, &cri::pb::ListImagesResponse::mutable_images,
+                              &cri::pb::StreamImagesResponse::mutable_images},
+                     std::move(question));
 }
 
 grpc::ServerUnaryReactor* ImageService::ImageStatus(grpc::CallbackServerContext* context,

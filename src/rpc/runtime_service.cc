@@ -1,6 +1,7 @@
 #include "rpc/runtime_service.h"
 
 #include "rpc/events_call.h"
+#include "rpc/list_stream.h"
 #include "rpc/refuse.h"
 #include "rpc/unary.h"
 
@@ -51,8 +52,13 @@ grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerCon
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxesResponse>* RuntimeService::StreamPodSandboxes(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxesRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamPodSandboxesResponse>("StreamPodSandboxes");
+    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxesRequest* request) {
+  cri::pb::ListPodSandboxRequest question;
+  *question.mutable_filter() = request->filter();
+  return stream_list(lanes_, service_, *context, "StreamPodSandboxes",
+                     ListForm{&cri::Service::list_pod_sandbox, &cri::pb::ListPodSandboxResponse::mutable_items,
+                              &cri::pb::StreamPodSandboxesResponse::mutable_pod_sandboxes},
+                     std::move(question));
 }
 
 grpc::ServerUnaryReactor* RuntimeService::CreateContainer(grpc::CallbackServerContext* context,
@@ -91,8 +97,13 @@ grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerCon
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamContainersResponse>* RuntimeService::StreamContainers(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainersRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamContainersResponse>("StreamContainers");
+    grpc::CallbackServerContext* context, const cri::pb::StreamContainersRequest* request) {
+  cri::pb::ListContainersRequest question;
+  *question.mutable_filter() = request->filter();
+  return stream_list(lanes_, service_, *context, "StreamContainers",
+                     ListForm{&cri::Service::list_containers, &cri::pb::ListContainersResponse::mutable_containers,
+                              &cri::pb::StreamContainersResponse::mutable_containers},
+                     std::move(question));
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ContainerStatus(grpc::CallbackServerContext* context,
@@ -155,8 +166,13 @@ grpc::ServerUnaryReactor* RuntimeService::ListContainerStats(grpc::CallbackServe
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* RuntimeService::StreamContainerStats(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainerStatsRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamContainerStatsResponse>("StreamContainerStats");
+    grpc::CallbackServerContext* context, const cri::pb::StreamContainerStatsRequest* request) {
+  cri::pb::ListContainerStatsRequest question;
+  *question.mutable_filter() = request->filter();
+  return stream_list(lanes_, service_, *context, "StreamContainerStats",
+                     ListForm{&cri::Service::list_container_stats, &cri::pb::ListContainerStatsResponse::mutable_stats,
+                              &cri::pb::StreamContainerStatsResponse::mutable_container_stats},
+                     std::move(question));
 }
 
 grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerContext* context,

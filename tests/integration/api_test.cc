@@ -67,19 +67,82 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   };
   auto& runtime = cri().runtime();
   stream(
-      "StreamPodSandboxes", [&](auto* c) { return runtime.StreamPodSandboxes(c, {}); },
-      pb::StreamPodSandboxesResponse());
-  stream("StreamContainers", [&](auto* c) { return runtime.StreamContainers(c, {}); }, pb::StreamContainersResponse());
-  stream(
-      "StreamContainerStats", [&](auto* c) { return runtime.StreamContainerStats(c, {}); },
-      pb::StreamContainerStatsResponse());
-  stream(
       "StreamPodSandboxStats", [&](auto* c) { return runtime.StreamPodSandboxStats(c, {}); },
       pb::StreamPodSandboxStatsResponse());
   stream(
       "StreamPodSandboxMetrics", [&](auto* c) { return runtime.StreamPodSandboxMetrics(c, {}); },
       pb::StreamPodSandboxMetricsResponse());
-  stream("StreamImages", [&](auto* c) { return cri().images().StreamImages(c, {}); }, pb::StreamImagesResponse());
+}
+
+/// The messages of one stream, which must end well.
+template <class Reply, class Open>
+std::vector<Reply> read_stream(const Open& open) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + CriClient::kTimeout);
+  const auto reader = open(&context);
+  std::vector<Reply> messages;
+  for (Reply message; reader->Read(&message);) messages.push_back(message);
+  const auto status = reader->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return messages;
+}
+
+TEST_F(ApiTest, StreamsTellEachItemOfTheirListOnce) {
+  auto& runtime = cri().runtime();
+  const auto no_pods =
+      read_stream<pb::StreamPodSandboxesResponse>([&](auto* c) { return runtime.StreamPodSandboxes(c, {}); });
+  EXPECT_TRUE(no_pods.empty());
+  constexpr int kPods = 6;
+  for (int i = 0; i < kPods; ++i) {
+    auto config = host().pod_config("pod" + std::to_string(i));
+    (*config.mutable_annotations())["large"] = std::string(100'000, static_cast<char>('a' + i));
+    const auto pod = must(cri().run_pod(config));
+    must(cri().run(pod, host().shell_config("main", "exec sleep 1000"), config));
+  }
+  const auto pods =
+      read_stream<pb::StreamPodSandboxesResponse>([&](auto* c) { return runtime.StreamPodSandboxes(c, {}); });
+  EXPECT_GT(pods.size(), 1U) << "600 KB are more than one message";
+  std::map<std::string, std::string> told;
+  for (const auto& message : pods) {
+    EXPECT_GT(message.pod_sandboxes_size(), 0);
+    for (const auto& pod : message.pod_sandboxes()) {
+      EXPECT_TRUE(told.emplace(pod.id(), pod.SerializeAsString()).second) << "twice";
+    }
+  }
+  std::map<std::string, std::string> listed;
+  for (const auto& pod : must(cri().pods())) listed.emplace(pod.id(), pod.SerializeAsString());
+  EXPECT_EQ(told, listed);
+  EXPECT_EQ(told.size(), static_cast<std::size_t>(kPods));
+
+  pb::StreamContainersRequest containers;
+  containers.mutable_filter()->set_pod_sandbox_id(listed.begin()->first);
+  const auto of_one =
+      read_stream<pb::StreamContainersResponse>([&](auto* c) { return runtime.StreamContainers(c, containers); });
+  ASSERT_EQ(of_one.size(), 1U);
+  ASSERT_EQ(of_one[0].containers_size(), 1);
+  EXPECT_EQ(of_one[0].containers(0).pod_sandbox_id(), listed.begin()->first);
+  const auto stats =
+      read_stream<pb::StreamContainerStatsResponse>([&](auto* c) { return runtime.StreamContainerStats(c, {}); });
+  ASSERT_EQ(stats.size(), 1U);
+  EXPECT_EQ(stats[0].container_stats_size(), kPods);
+  pb::StreamImagesRequest images;
+  images.mutable_filter()->mutable_image()->set_image(TestHost::image("busybox"));
+  const auto of_image =
+      read_stream<pb::StreamImagesResponse>([&](auto* c) { return cri().images().StreamImages(c, images); });
+  ASSERT_EQ(of_image.size(), 1U);
+  ASSERT_EQ(of_image[0].images_size(), 1);
+  EXPECT_THAT(of_image[0].images(0).repo_tags(), testing::ElementsAre(TestHost::image("busybox")));
+
+  // A client that leaves in the middle takes nothing along.
+  {
+    grpc::ClientContext context;
+    const auto reader = runtime.StreamPodSandboxes(&context, {});
+    pb::StreamPodSandboxesResponse first;
+    EXPECT_TRUE(reader->Read(&first));
+    context.TryCancel();
+    EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  }
+  must(cri().end_all());
 }
 
 TEST_F(ApiTest, ImagesAreListedAndFoundByEachOfTheirNames) {
