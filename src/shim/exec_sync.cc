@@ -19,6 +19,8 @@ constexpr std::size_t kMaxKept = 4;
 constexpr std::chrono::seconds kKillGrace{2};
 constexpr std::chrono::milliseconds kClearInterval{20};
 constexpr int kClearTries = 50;
+// More than one, so that the waiting ones become fewer while each command leaves one more.
+constexpr std::size_t kSweepAtOnce = 4;
 
 }  // namespace
 
@@ -119,6 +121,7 @@ void ExecSync::ended(std::uint64_t number, int code) {
   if (found == jobs_.end()) return;
   Job& job = *found->second;
   pod_.loop().cancel(job.timer);
+  sweep();
   // After a timeout somebody clears the cgroup already.
   if (!job.timed_out) clear_cgroup(job.owner, job.sub_cgroup, false, 0);
   finish(number, code);
@@ -184,16 +187,29 @@ Result<std::string> ExecSync::read(std::uint64_t token, bool err, std::uint64_t 
 
 void ExecSync::clear_cgroup(std::weak_ptr<Container> owner, std::string sub_cgroup, bool kill_rest, int tries) {
   const std::shared_ptr<Container> container = owner.lock();
-  // What has no cgroup of its own, and what is left in one whose processes live on, goes with the container.
+  // What has no cgroup of its own goes with the container.
   if (container == nullptr || sub_cgroup.empty()) return;
   const auto gone = container->engine->end_exec(sub_cgroup, kill_rest);
   if (!gone) {
     log_debug("cgroup of a command stays", {{"container", container->id}, {"err", gone.error().text()}});
     return;
   }
-  if (*gone || tries == 0) return;
+  if (*gone) return;
+  if (tries == 0) {
+    std::erase_if(lingering_, [](const Lingering& group) { return group.owner.expired(); });
+    lingering_.push_back({std::move(owner), std::move(sub_cgroup), kill_rest});
+    return;
+  }
   pod_.loop().add_timer(kClearInterval, [this, owner = std::move(owner), sub = std::move(sub_cgroup), kill_rest,
                                          tries] { clear_cgroup(owner, sub, kill_rest, tries - 1); });
+}
+
+void ExecSync::sweep() {
+  for (std::size_t left = std::min(lingering_.size(), kSweepAtOnce); left > 0; --left) {
+    Lingering group = std::move(lingering_.front());
+    lingering_.pop_front();
+    clear_cgroup(std::move(group.owner), std::move(group.sub_cgroup), group.kill_rest, 0);  // back in line when busy
+  }
 }
 
 }  // namespace berth::shim

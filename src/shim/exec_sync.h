@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -85,17 +86,28 @@ class ExecSync final {
     event::TimerId timer = event::kNoTimer;
   };
 
+  /// The cgroup of a command that has ended while what it had started lives on.
+  struct Lingering {
+    std::weak_ptr<Container> owner;
+    std::string sub_cgroup;
+    bool kill_rest = false;
+  };
+
   Result<> begin(const ExecSyncParams& params, Job& job);
   void timed_out(std::uint64_t number);
   void ended(std::uint64_t number, int code);
   void finish(std::uint64_t number, int code);
   void keep(ExecSyncResult& result);
   void clear_cgroup(std::weak_ptr<Container> owner, std::string sub_cgroup, bool kill_rest, int tries);
+  /// Removes some of the lingering cgroups that have become empty. Nothing tells when one does; each command's end
+  /// looks, so that their number follows that of the processes that live.
+  void sweep();
 
   Pod& pod_;
   std::uint64_t last_number_ = 0;
   std::map<std::uint64_t, std::unique_ptr<Job>> jobs_;
   std::map<std::uint64_t, Kept> kept_;
+  std::deque<Lingering> lingering_;
 };
 
 }  // namespace berth::shim

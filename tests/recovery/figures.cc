@@ -32,7 +32,7 @@ Figures figures_of(pid_t pid) {
   const std::string folder = "/proc/" + std::to_string(pid);
   const auto rollup = os::read_file(folder + "/smaps_rollup", 8192).value_or("");
   const auto fds = os::list_dir(folder + "/fd");
-  return {line_of(rollup, "Rss:"), line_of(rollup, "Pss:"), fds ? fds->size() : 0};
+  return {line_of(rollup, "Rss:"), line_of(rollup, "Anonymous:"), fds ? fds->size() : 0};
 }
 
 pid_t shim_of(const TestHost& host, const std::string& pod_id) {

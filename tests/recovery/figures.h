@@ -15,7 +15,7 @@ class TestHost;
 /// What a process holds. Zeros for one that is gone.
 struct Figures {
   std::uint64_t rss_kib = 0;
-  std::uint64_t pss_kib = 0;
+  std::uint64_t anonymous_kib = 0;  ///< what it allocated: unlike the rest no matter of who else uses its files
   std::uint64_t fds = 0;
 };
 [[nodiscard]] Figures figures_of(pid_t pid);
