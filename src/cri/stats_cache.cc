@@ -64,6 +64,14 @@ void StatsCache::erase(const std::string& id) {
   entries_.erase(id);
 }
 
+std::vector<std::string> StatsCache::ids() const {
+  MutexLock lock(mutex_);
+  std::vector<std::string> all;
+  all.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) all.push_back(id);
+  return all;
+}
+
 bool StatsCache::sampled(const std::string& id) const {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);

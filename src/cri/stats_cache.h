@@ -3,6 +3,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/thread_annotations.h"
 #include "berth/shim/v1/shim.pb.h"
@@ -17,6 +18,9 @@ class StatsCache final {
   void put(const std::string& id, const ::berth::shim::v1::ContainerStatsResponse& sample) BERTH_EXCLUDES(mutex_);
   void put_disk(const std::string& id, const image::FsUsage& usage) BERTH_EXCLUDES(mutex_);
   void erase(const std::string& id) BERTH_EXCLUDES(mutex_);
+
+  /// Whose figures are held, among them those of containers that went while their sample was on its way.
+  [[nodiscard]] std::vector<std::string> ids() const BERTH_EXCLUDES(mutex_);
 
   [[nodiscard]] bool sampled(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// When the writable layer was measured, 0: never.

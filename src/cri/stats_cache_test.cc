@@ -41,8 +41,12 @@ TEST(StatsCache, RatesComeFromSamplesFarEnoughApart) {
   const auto disk = cache.get(record, "/root").writable_layer();
   EXPECT_EQ(disk.used_bytes().value(), 7U);
   EXPECT_EQ(disk.fs_id().mountpoint(), "/m");
+  EXPECT_EQ(cache.ids(), std::vector<std::string>{"c"});
   cache.erase("c");
   EXPECT_EQ(cache.disk_time("c"), 0);
+  EXPECT_TRUE(cache.ids().empty());
+  cache.put("c", sample(3000, 20));
+  EXPECT_EQ(cache.ids(), std::vector<std::string>{"c"}) << "a late answer, which the next round takes away";
 }
 
 }  // namespace

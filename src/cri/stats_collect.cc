@@ -41,6 +41,10 @@ void ServiceImpl::sample_now(const ContainerRecord& record) {
 /// One round: all shims are asked at once, the answers come as they come. A shim that hangs costs nothing but its own
 /// figures.
 void ServiceImpl::collect_stats() {
+  // An answer that came after its container's removal has nobody else to take it away.
+  for (const auto& id : stats_.ids()) {
+    if (!registry_->container(id)) stats_.erase(id);
+  }
   for (const auto& record : registry_->containers()) {
     if (record->phase == ContainerPhase::kRunning) sample_now(*record);
   }

@@ -182,7 +182,7 @@ class SoakTest : public HostTest<Plain> {
     EXPECT_EQ(ran.code, 0);
   }
 
-  std::atomic<unsigned> next_ = 0;  // pods made
+  static inline std::atomic<unsigned> next_ = 0;  // pods made on the host
   std::atomic<unsigned> replaced_ = 0;
   std::atomic<unsigned> probes_ = 0;
   std::mutex mutex_;
@@ -222,8 +222,8 @@ TEST_F(SoakTest, MemoryAndDescriptorsStayFlatUnderChurn) {
     rss.push_back(now.rss_kib);
     fds.push_back(now.fds);
     if (rss.size() % 30 == 1) {
-      std::cout << rss.size() << ": RSS " << now.rss_kib << " KiB, " << now.fds << " fds, " << replaced_
-                << " replaced, " << probes_ << " probes" << std::endl;
+      std::cout << rss.size() << ": RSS " << now.rss_kib << " KiB (" << now.anonymous_kib << " allocated), " << now.fds
+                << " fds, " << replaced_ << " replaced, " << probes_ << " probes" << std::endl;
     }
   }
   for (auto& thread : threads) thread.join();
@@ -246,6 +246,29 @@ TEST_F(SoakTest, MemoryAndDescriptorsStayFlatUnderChurn) {
   must(cri().end_all());
   check_fsck();
   EXPECT_EQ(leftovers(host(), before_, std::chrono::seconds(60)), "");
+}
+
+TEST_F(SoakTest, NoMoreIsRememberedThanWhatIsThereAndTheLastRemovedPods) {
+  const auto why = [](const std::string& name) {
+    return must(run_program({TestHost::program("berth"), "--address", host().socket(), "why", name})).code;
+  };
+  constexpr unsigned kPods = 2 * kChurners;  // so that nobody finds none
+  const std::string first = "pod" + std::to_string(next_.load());
+  fill(kPods);
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < kChurners; ++t) {
+    threads.emplace_back([this] {
+      while (replaced_ < kRemembered + kPods && !too_many_faults()) replace_one();
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  ASSERT_EQ(faults_, std::vector<std::string>());
+  check_bounds(kPods);
+  EXPECT_NE(why(first), 0) << "more than " << kRemembered << " pods went after it";
+  EXPECT_EQ(why("pod" + std::to_string(next_ - 1)), 0);
+  must(cri().end_all());
+  check_bounds(0);
+  EXPECT_EQ(leftovers(host(), before_), "");
 }
 
 }  // namespace
