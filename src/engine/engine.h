@@ -10,6 +10,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "os/cgroup_usage.h"
 #include "spec/runtime.h"
 
 namespace berth::engine {
@@ -70,25 +71,8 @@ struct ExecRequest {
   std::string sub_cgroup;
 };
 
-/// One reading of the container's cgroup. Units in the names; 0 where the controller is absent.
-struct Stats {
-  std::int64_t timestamp_ns = 0;
-  std::uint64_t cpu_usage_ns = 0;
-  std::uint64_t cpu_user_ns = 0;
-  std::uint64_t cpu_system_ns = 0;
-  std::uint64_t cpu_throttled_periods = 0;
-  std::uint64_t cpu_throttled_ns = 0;
-  std::uint64_t memory_usage_bytes = 0;
-  std::uint64_t memory_working_set_bytes = 0;  ///< usage less inactive file pages
-  std::uint64_t memory_rss_bytes = 0;
-  std::uint64_t memory_page_faults = 0;
-  std::uint64_t memory_major_page_faults = 0;
-  std::uint64_t memory_limit_bytes = 0;  ///< 0: no limit
-  std::uint64_t swap_usage_bytes = 0;
-  std::uint64_t pids = 0;
-  std::uint64_t pids_limit = 0;  ///< 0: no limit
-  std::uint64_t oom_kills = 0;
-};
+/// One reading of the container's cgroup.
+using Stats = os::CgroupUsage;
 
 /// One container. Not thread-safe. Destroying the object leaves the container as it is; remove() ends it.
 class Container {

@@ -131,8 +131,7 @@ Result<> ExternalContainer::update(const spec::Resources& resources) {
 }
 
 Result<bool> ExternalContainer::oom_killed() const {
-  BERTH_ASSIGN(const std::uint64_t kills, parts_.cgroup.oom_kills(), "out-of-memory kills");
-  return kills > 0;
+  return parts_.cgroup.oom_kills() > 0;
 }
 
 Result<> ExternalContainer::remove() {

@@ -72,7 +72,7 @@ class Cgroup final {
   /// Signals every process. SIGKILL leaves nothing alive that forks meanwhile. Returns how many were signalled.
   [[nodiscard]] Result<std::size_t> kill_all(int signal) const;
   [[nodiscard]] Result<Stats> stats() const;
-  [[nodiscard]] Result<std::uint64_t> oom_kills() const;
+  [[nodiscard]] std::uint64_t oom_kills() const;
   /// The nearest cgroup, from this one up, whose memory limit was reached, for people; else the machine's memory.
   [[nodiscard]] std::string oom_cause() const;
   /// Removes it with everything below; processes that are on their way out get half a second. Idempotent.
@@ -103,8 +103,6 @@ class Cgroup final {
   /// `made`: the folder is new, so that what it has need not be read.
   [[nodiscard]] Result<> init_cpuset(std::size_t index, bool made) const;
   [[nodiscard]] Result<> enable_controllers() const;
-  void stats_v1(Stats& stats) const;
-  void stats_v2(Stats& stats) const;
 
   const os::CgroupLayout* layout_ = nullptr;
   std::vector<std::string> paths_;  ///< as layout_->hierarchies

@@ -218,8 +218,7 @@ Result<> LinuxContainer::checkpoint(const CheckpointOptions& options) {
 }
 
 Result<bool> LinuxContainer::oom_killed() const {
-  BERTH_ASSIGN(const std::uint64_t kills, parts_.cgroup.oom_kills(), "out-of-memory kills");
-  return kills > 0;
+  return parts_.cgroup.oom_kills() > 0;
 }
 
 /// Ends what is left in the cgroup and removes it.

@@ -160,7 +160,7 @@ Result<> Creation::answer(os::ChannelMessage& message) {
 Error Creation::ended_early() {
   const auto code = process_.pidfd.valid() ? os::reap_pidfd(process_.pidfd.get()) : Result<int>(-1);
   process_.pidfd.reset();
-  const bool oom = cgroup_.oom_kills().value_or(0) > 0;
+  const bool oom = cgroup_.oom_kills() > 0;
   return Error(oom ? Code::kExhausted : Code::kInternal,
                oom ? std::string("init was killed for lack of memory: the limit is too small")
                    : "init ended before it was ready (" + std::to_string(code.value_or(-1)) + ")");

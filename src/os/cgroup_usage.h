@@ -1,0 +1,47 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "os/cgroup.h"
+
+namespace berth::os {
+
+/// One reading of a cgroup. Units in the names; 0 where the controller is absent.
+struct CgroupUsage {
+  std::int64_t timestamp_ns = 0;
+  std::uint64_t cpu_usage_ns = 0;
+  std::uint64_t cpu_user_ns = 0;
+  std::uint64_t cpu_system_ns = 0;
+  std::uint64_t cpu_throttled_periods = 0;
+  std::uint64_t cpu_throttled_ns = 0;
+  std::uint64_t memory_usage_bytes = 0;
+  std::uint64_t memory_working_set_bytes = 0;  ///< usage less inactive file pages
+  std::uint64_t memory_rss_bytes = 0;
+  std::uint64_t memory_page_faults = 0;
+  std::uint64_t memory_major_page_faults = 0;
+  std::uint64_t memory_limit_bytes = 0;  ///< 0: no limit
+  std::uint64_t swap_usage_bytes = 0;
+  std::uint64_t pids = 0;
+  std::uint64_t pids_limit = 0;  ///< 0: no limit
+  std::uint64_t oom_kills = 0;
+};
+
+/// `paths`: where it is in each hierarchy, in the order of `layout`; "" where it is not. What is gone reads as 0.
+/// Blocks on the kernel alone.
+[[nodiscard]] CgroupUsage cgroup_usage(const CgroupLayout& layout, const std::vector<std::string>& paths);
+/// Its out-of-memory kills alone.
+[[nodiscard]] std::uint64_t cgroup_oom_kills(const CgroupLayout& layout, const std::vector<std::string>& paths);
+
+// The forms of the kernel's files, for those who read others of them. 0 is "not there".
+
+/// The file as one number; 0 also for "max" and for what v1 says when there is no limit.
+[[nodiscard]] std::uint64_t cgroup_number(int dir_fd, const char* file);
+/// The value of the line "key value" of a file's text.
+[[nodiscard]] std::uint64_t cgroup_keyed(std::string_view text, std::string_view key);
+/// The file, "" when it cannot be read.
+[[nodiscard]] std::string cgroup_text(int dir_fd, const char* file);
+
+}  // namespace berth::os
