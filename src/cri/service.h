@@ -91,6 +91,9 @@ class Service {
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
   virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                                       const pb::ListContainerStatsRequest&) = 0;
+  virtual Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) = 0;
+  virtual Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
+                                                                         const pb::ListPodSandboxStatsRequest&) = 0;
 
   /// GetContainerEvents: Registry::follow() and unfollow().
   virtual std::uint64_t follow_events(EventSink sink) = 0;

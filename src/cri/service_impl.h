@@ -14,6 +14,7 @@
 #include "cri/host_facts.h"
 #include "cri/operation.h"
 #include "cri/pod.h"
+#include "cri/pod_stats.h"
 #include "cri/registry.h"
 #include "cri/service.h"
 #include "cri/spec_builder.h"
@@ -65,6 +66,9 @@ class ServiceImpl final : public Service {
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
   Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                               const pb::ListContainerStatsRequest&) override;
+  Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) override;
+  Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
+                                                                 const pb::ListPodSandboxStatsRequest&) override;
   std::uint64_t follow_events(EventSink sink) override { return registry_->follow(std::move(sink)); }
   void unfollow_events(std::uint64_t follower) override { registry_->unfollow(follower); }
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
@@ -172,6 +176,10 @@ class ServiceImpl final : public Service {
   void find_unowned_cgroups(std::vector<Unowned>& found);
   void remove_unowned();
 
+  // ---- pod_stats.cc ----
+  void sample_pod(const SandboxRecord& record);
+  void sample_pods();
+  [[nodiscard]] pb::PodSandboxStats pod_figures(const SandboxRecord& record);
   // ---- stats_collect.cc ----
   void collect_stats();
   void sample_now(const ContainerRecord& record);
@@ -191,6 +199,7 @@ class ServiceImpl final : public Service {
                         .forget = [this](const auto& id) { forget_timeline(id); }}};
   Operations operations_{workers_, &timelines_};
   StatsCache stats_;
+  PodStatsCache pod_stats_;
 
   mutable Mutex pods_mutex_;
   std::map<std::string, std::shared_ptr<Pod>, std::less<>> pods_ BERTH_GUARDED_BY(pods_mutex_);

@@ -6,9 +6,6 @@ namespace {
 
 using Sample = ::berth::shim::v1::ContainerStatsResponse;
 
-// Samples closer to each other say little about a rate.
-constexpr std::int64_t kMinRateNs = 100'000'000;
-
 void fill_cpu(pb::CpuUsage& cpu, const Sample& sample) {
   cpu.set_timestamp(sample.timestamp_ns());
   cpu.mutable_usage_core_nano_seconds()->set_value(sample.cpu_usage_ns());
@@ -40,17 +37,7 @@ void StatsCache::put(const std::string& id, const Sample& sample) {
   MutexLock lock(mutex_);
   auto& entry = entries_[id];
   if (entry.newest && sample.timestamp_ns() < entry.newest->timestamp_ns()) return;
-  const auto passed = sample.timestamp_ns() - entry.base_time_ns;
-  if (entry.base_time_ns == 0) {
-    entry.base_time_ns = sample.timestamp_ns();
-    entry.base_cpu_ns = sample.cpu_usage_ns();
-  } else if (passed >= kMinRateNs) {
-    const auto used = sample.cpu_usage_ns() > entry.base_cpu_ns ? sample.cpu_usage_ns() - entry.base_cpu_ns : 0;
-    entry.nano_cores = static_cast<std::uint64_t>(static_cast<double>(used) * 1e9 / static_cast<double>(passed));
-    entry.rate_known = true;
-    entry.base_time_ns = sample.timestamp_ns();
-    entry.base_cpu_ns = sample.cpu_usage_ns();
-  }
+  entry.rate.add(sample.timestamp_ns(), sample.cpu_usage_ns());
   entry.newest = sample;
 }
 
@@ -94,7 +81,7 @@ pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::str
   }
   if (entry.newest && record.phase == ContainerPhase::kRunning) {
     fill_cpu(*stats.mutable_cpu(), *entry.newest);
-    if (entry.rate_known) stats.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry.nano_cores);
+    if (entry.rate.known()) stats.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry.rate.nano_cores());
     fill_memory(*stats.mutable_memory(), *entry.newest);
     stats.mutable_swap()->set_timestamp(entry.newest->timestamp_ns());
     stats.mutable_swap()->mutable_swap_usage_bytes()->set_value(entry.newest->swap_usage_bytes());

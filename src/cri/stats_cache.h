@@ -7,6 +7,7 @@
 
 #include "base/thread_annotations.h"
 #include "berth/shim/v1/shim.pb.h"
+#include "cri/cpu_rate.h"
 #include "cri/records.h"
 #include "image/store.h"
 
@@ -33,10 +34,7 @@ class StatsCache final {
  private:
   struct Entry {
     std::optional<::berth::shim::v1::ContainerStatsResponse> newest;
-    std::int64_t base_time_ns = 0;  ///< an earlier sample, far enough back to make a rate of
-    std::uint64_t base_cpu_ns = 0;
-    std::uint64_t nano_cores = 0;
-    bool rate_known = false;
+    CpuRate rate;
     std::optional<image::FsUsage> disk;
   };
   mutable Mutex mutex_;

@@ -48,6 +48,7 @@ void ServiceImpl::collect_stats() {
   for (const auto& record : registry_->containers()) {
     if (record->phase == ContainerPhase::kRunning) sample_now(*record);
   }
+  sample_pods();
   if (measuring_.exchange(true)) return;
   workers_.post([this] {
     measure_disks();

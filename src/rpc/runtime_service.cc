@@ -176,20 +176,28 @@ grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* RuntimeService:
 }
 
 grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerContext* context,
-                                                          const cri::pb::PodSandboxStatsRequest* /*request*/,
-                                                          cri::pb::PodSandboxStatsResponse* /*response*/) {
-  return refuse(context, "PodSandboxStats");
+                                                          const cri::pb::PodSandboxStatsRequest* request,
+                                                          cri::pb::PodSandboxStatsResponse* response) {
+  return start_call(lanes_, service_, *context, "PodSandboxStats", Lane::kWork, &cri::Service::pod_sandbox_stats,
+                    *request, *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxStats(grpc::CallbackServerContext* context,
-                                                              const cri::pb::ListPodSandboxStatsRequest* /*request*/,
-                                                              cri::pb::ListPodSandboxStatsResponse* /*response*/) {
-  return refuse(context, "ListPodSandboxStats");
+                                                              const cri::pb::ListPodSandboxStatsRequest* request,
+                                                              cri::pb::ListPodSandboxStatsResponse* response) {
+  return start_call(lanes_, service_, *context, "ListPodSandboxStats", Lane::kReads,
+                    &cri::Service::list_pod_sandbox_stats, *request, *response);
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxStatsResponse>* RuntimeService::StreamPodSandboxStats(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxStatsRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamPodSandboxStatsResponse>("StreamPodSandboxStats");
+    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxStatsRequest* request) {
+  cri::pb::ListPodSandboxStatsRequest question;
+  *question.mutable_filter() = request->filter();
+  return stream_list(
+      lanes_, service_, *context, "StreamPodSandboxStats",
+      ListForm{&cri::Service::list_pod_sandbox_stats, &cri::pb::ListPodSandboxStatsResponse::mutable_stats,
+               &cri::pb::StreamPodSandboxStatsResponse::mutable_pod_sandbox_stats},
+      std::move(question));
 }
 
 grpc::ServerUnaryReactor* RuntimeService::UpdateRuntimeConfig(grpc::CallbackServerContext* context,

@@ -47,8 +47,6 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   unary("Exec", &Runtime::Exec, pb::ExecRequest());
   unary("Attach", &Runtime::Attach, pb::AttachRequest());
   unary("PortForward", &Runtime::PortForward, pb::PortForwardRequest());
-  unary("PodSandboxStats", &Runtime::PodSandboxStats, pb::PodSandboxStatsRequest());
-  unary("ListPodSandboxStats", &Runtime::ListPodSandboxStats, pb::ListPodSandboxStatsRequest());
   unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
   unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
   unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());
@@ -66,9 +64,6 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
     EXPECT_NE(status.error_message().find(name), std::string::npos) << status.error_message();
   };
   auto& runtime = cri().runtime();
-  stream(
-      "StreamPodSandboxStats", [&](auto* c) { return runtime.StreamPodSandboxStats(c, {}); },
-      pb::StreamPodSandboxStatsResponse());
   stream(
       "StreamPodSandboxMetrics", [&](auto* c) { return runtime.StreamPodSandboxMetrics(c, {}); },
       pb::StreamPodSandboxMetricsResponse());
@@ -219,8 +214,9 @@ TEST_F(ApiTest, PullsOfOneImageAtTheSameTimeJoin) {
 TEST_F(ApiTest, UsageFigures) {
   const auto config = host().pod_config("pod");
   const auto pod = must(cri().run_pod(config));
-  auto busy_config =
-      host().shell_config("busy", "dd if=/dev/zero of=/tmp/file bs=1M count=8 2>/dev/null; while true; do :; done");
+  auto busy_config = host().shell_config("busy",
+                                         "dd if=/dev/zero of=/tmp/file bs=1M count=8 2>/dev/null; "
+                                         "nc -w 1 $(ip route | awk '/default/ {print $3}') 1; while true; do :; done");
   (*busy_config.mutable_labels())["app"] = "busy";
   const auto busy = must(cri().run(pod, busy_config, config));
   const auto idle = must(cri().run(pod, host().shell_config("idle", "exec sleep 1000"), config));
@@ -254,6 +250,36 @@ TEST_F(ApiTest, UsageFigures) {
   pb::ContainerStatsFilter by_pod;
   by_pod.set_pod_sandbox_id(pod);
   EXPECT_EQ(ids(by_pod).size(), 2U);
+
+  pb::PodSandboxStatsRequest of_pod;
+  of_pod.set_pod_sandbox_id(pod);
+  pb::PodSandboxStats figures;
+  EXPECT_TRUE(wait_until(std::chrono::seconds(40), [&] {
+    figures = must(cri().call(&Runtime::PodSandboxStats, of_pod)).stats();
+    return figures.linux().cpu().usage_nano_cores().value() > 100'000'000;
+  })) << figures.ShortDebugString();
+  EXPECT_EQ(figures.attributes().id(), pod);
+  EXPECT_EQ(figures.attributes().metadata().name(), "pod");
+  EXPECT_GT(figures.linux().cpu().usage_core_nano_seconds().value(), 100'000'000U);
+  EXPECT_GT(figures.linux().memory().working_set_bytes().value(), 0U);
+  EXPECT_GE(figures.linux().process().process_count().value(), 2U);
+  EXPECT_EQ(figures.linux().network().default_interface().name(), "eth0");
+  EXPECT_GT(figures.linux().network().default_interface().tx_bytes().value(), 0U);
+  EXPECT_EQ(figures.linux().containers_size(), 2) << "those that run";
+  const auto pods_of = [](const std::string& name) {
+    pb::ListPodSandboxStatsRequest list;
+    list.mutable_filter()->set_id(name);
+    return must(cri().call(&Runtime::ListPodSandboxStats, list)).stats_size();
+  };
+  EXPECT_EQ(pods_of(""), 1);
+  EXPECT_EQ(pods_of(pod.substr(0, 12)), 1);
+  EXPECT_EQ(pods_of(std::string(64, 'e')), 0);
+  const auto streamed = read_stream<pb::StreamPodSandboxStatsResponse>(
+      [](auto* c) { return cri().runtime().StreamPodSandboxStats(c, {}); });
+  ASSERT_EQ(streamed.size(), 1U);
+  EXPECT_EQ(streamed[0].pod_sandbox_stats(0).attributes().id(), pod);
+  of_pod.set_pod_sandbox_id(std::string(64, 'e'));
+  EXPECT_TRUE(fails(cri().call(&Runtime::PodSandboxStats, of_pod), Code::kNotFound));
 
   request.set_container_id(created);
   EXPECT_TRUE(ok(cri().call(&Runtime::ContainerStats, request)));

@@ -128,6 +128,9 @@ class SoakTest : public HostTest<Plain> {
     if (const auto stats = cri().call(&Runtime::ListContainerStats, pb::ListContainerStatsRequest()); !stats) {
       fault(stats.error().text());
     }
+    if (const auto stats = cri().call(&Runtime::ListPodSandboxStats, pb::ListPodSandboxStatsRequest()); !stats) {
+      fault(stats.error().text());
+    }
   }
 
   /// `work` again and again in `threads` threads, together `rate` times a second, until `end`.

@@ -1,0 +1,180 @@
+#include "cri/pod_stats.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "base/strings.h"
+#include "cri/service_impl.h"
+#include "os/file.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::size_t kMaxNetDev = 1U << 20;
+// What every runtime calls the interface with the default route. Source: CNI conventions, CNI_IFNAME.
+constexpr std::string_view kDefaultLink = "eth0";
+
+void fill_link(pb::NetworkInterfaceUsage& out, const LinkCounters& link) {
+  out.set_name(link.name);
+  out.mutable_rx_bytes()->set_value(link.rx_bytes);
+  out.mutable_rx_errors()->set_value(link.rx_errors);
+  out.mutable_tx_bytes()->set_value(link.tx_bytes);
+  out.mutable_tx_errors()->set_value(link.tx_errors);
+}
+
+void fill_memory(pb::MemoryUsage& memory, const os::CgroupUsage& usage) {
+  memory.set_timestamp(usage.timestamp_ns);
+  memory.mutable_working_set_bytes()->set_value(usage.memory_working_set_bytes);
+  memory.mutable_usage_bytes()->set_value(usage.memory_usage_bytes);
+  memory.mutable_rss_bytes()->set_value(usage.memory_rss_bytes);
+  memory.mutable_page_faults()->set_value(usage.memory_page_faults);
+  memory.mutable_major_page_faults()->set_value(usage.memory_major_page_faults);
+  if (usage.memory_limit_bytes == 0) return;
+  const auto used = usage.memory_working_set_bytes;
+  memory.mutable_available_bytes()->set_value(usage.memory_limit_bytes - std::min(used, usage.memory_limit_bytes));
+}
+
+bool matches(const SandboxRecord& record, const pb::PodSandboxStatsFilter& filter) {
+  if (!filter.id().empty() && !record.id.starts_with(filter.id())) return false;
+  return std::ranges::all_of(filter.label_selector(), [&](const auto& wanted) {
+    const auto found = record.config.labels().find(wanted.first);
+    return found != record.config.labels().end() && found->second == wanted.second;
+  });
+}
+
+}  // namespace
+
+std::vector<LinkCounters> parse_net_dev(std::string_view text) {
+  // "  eth0: bytes packets errs drop fifo frame compressed multicast bytes packets errs ...": received, then sent.
+  constexpr std::size_t kSent = 8;
+  constexpr std::size_t kErrors = 2;
+  std::vector<LinkCounters> links;
+  for (const auto line : split(text, '\n')) {
+    const auto colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    LinkCounters link{.name = std::string(trim(line.substr(0, colon)))};
+    std::vector<std::uint64_t> numbers;
+    for (const auto word : split(line.substr(colon + 1), ' ')) {
+      if (const auto number = parse_number<std::uint64_t>(word)) numbers.push_back(*number);
+    }
+    if (link.name.empty() || link.name == "lo" || numbers.size() <= kSent + kErrors) continue;
+    link.rx_bytes = numbers[0];
+    link.rx_errors = numbers[kErrors];
+    link.tx_bytes = numbers[kSent];
+    link.tx_errors = numbers[kSent + kErrors];
+    links.push_back(std::move(link));
+  }
+  return links;
+}
+
+void PodStatsCache::put(const std::string& id, const os::CgroupUsage& usage, std::vector<LinkCounters> links) {
+  const MutexLock lock(mutex_);
+  auto& entry = entries_[id];
+  if (usage.timestamp_ns < entry.usage.timestamp_ns) return;
+  entry.rate.add(usage.timestamp_ns, usage.cpu_usage_ns);
+  entry.usage = usage;
+  entry.links = std::move(links);
+}
+
+void PodStatsCache::erase(const std::string& id) {
+  const MutexLock lock(mutex_);
+  entries_.erase(id);
+}
+
+std::vector<std::string> PodStatsCache::ids() const {
+  const MutexLock lock(mutex_);
+  std::vector<std::string> all;
+  all.reserve(entries_.size());
+  for (const auto& [id, entry] : entries_) all.push_back(id);
+  return all;
+}
+
+bool PodStatsCache::sampled(const std::string& id) const {
+  const MutexLock lock(mutex_);
+  return entries_.contains(id);
+}
+
+pb::PodSandboxStats PodStatsCache::get(const SandboxRecord& record) const {
+  pb::PodSandboxStats stats;
+  auto& attributes = *stats.mutable_attributes();
+  attributes.set_id(record.id);
+  *attributes.mutable_metadata() = record.config.metadata();
+  *attributes.mutable_labels() = record.config.labels();
+  *attributes.mutable_annotations() = record.config.annotations();
+  std::optional<Entry> entry;
+  {
+    const MutexLock lock(mutex_);
+    if (const auto found = entries_.find(record.id); found != entries_.end()) entry = found->second;
+  }
+  if (!entry) return stats;
+  auto& out = *stats.mutable_linux();
+  out.mutable_cpu()->set_timestamp(entry->usage.timestamp_ns);
+  out.mutable_cpu()->mutable_usage_core_nano_seconds()->set_value(entry->usage.cpu_usage_ns);
+  if (entry->rate.known()) out.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry->rate.nano_cores());
+  fill_memory(*out.mutable_memory(), entry->usage);
+  out.mutable_process()->set_timestamp(entry->usage.timestamp_ns);
+  out.mutable_process()->mutable_process_count()->set_value(entry->usage.pids);
+  if (entry->links.empty()) return stats;
+  out.mutable_network()->set_timestamp(entry->usage.timestamp_ns);
+  for (const auto& link : entry->links) {
+    fill_link(link.name == kDefaultLink ? *out.mutable_network()->mutable_default_interface()
+                                        : *out.mutable_network()->add_interfaces(),
+              link);
+  }
+  return stats;
+}
+
+void ServiceImpl::sample_pod(const SandboxRecord& record) {
+  const std::vector<std::string> paths(cgroups_.hierarchies.size(), record.cgroup_parent);
+  std::vector<LinkCounters> links;
+  // The shim lives in the pod's network. In the node's own nothing is the pod's.
+  if (!record.host_network && record.shim_pid > 0) {
+    const auto text = os::read_file("/proc/" + std::to_string(record.shim_pid) + "/net/dev", kMaxNetDev);
+    if (text) links = parse_net_dev(*text);
+  }
+  pod_stats_.put(record.id, os::cgroup_usage(cgroups_, paths), std::move(links));
+}
+
+void ServiceImpl::sample_pods() {
+  for (const auto& id : pod_stats_.ids()) {
+    const auto record = registry_->sandbox(id);
+    if (!record || record->state != SandboxState::kReady) pod_stats_.erase(id);
+  }
+  for (const auto& record : registry_->sandboxes()) {
+    if (ending()) return;
+    if (record->state == SandboxState::kReady) sample_pod(*record);
+  }
+}
+
+pb::PodSandboxStats ServiceImpl::pod_figures(const SandboxRecord& record) {
+  pb::PodSandboxStats stats = pod_stats_.get(record);
+  for (const auto& container : registry_->containers_of(record.id)) {
+    if (container->phase != ContainerPhase::kRunning) continue;
+    *stats.mutable_linux()->add_containers() = stats_.get(*container, options_.root_dir);
+  }
+  return stats;
+}
+
+Result<pb::PodSandboxStatsResponse> ServiceImpl::pod_sandbox_stats(const Call& /*call*/,
+                                                                   const pb::PodSandboxStatsRequest& request) {
+  BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PodSandboxStats");
+  if (record->state == SandboxState::kReady && !pod_stats_.sampled(record->id)) sample_pod(*record);
+  pb::PodSandboxStatsResponse answer;
+  *answer.mutable_stats() = pod_figures(*record);
+  return answer;
+}
+
+Result<pb::ListPodSandboxStatsResponse> ServiceImpl::list_pod_sandbox_stats(
+    const Call& /*call*/, const pb::ListPodSandboxStatsRequest& request) {
+  pb::ListPodSandboxStatsResponse answer;
+  for (const auto& record : registry_->sandboxes()) {
+    if (record->state == SandboxState::kReady && matches(*record, request.filter())) {
+      *answer.add_stats() = pod_figures(*record);
+    }
+  }
+  return answer;
+}
+
+}  // namespace berth::cri
