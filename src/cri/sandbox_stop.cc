@@ -206,7 +206,7 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
   return {};
 }
 
-/// Tries again what could not be given back: from the stats thread, once a minute.
+/// Tries again what could not be given back: from the stats thread, every few rounds.
 void ServiceImpl::retry_networks() {
   for (const auto& id : options_.network->holders()) {
     const auto record = registry_->sandbox(id);

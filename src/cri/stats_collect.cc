@@ -16,7 +16,8 @@ constexpr milliseconds kSampleTime{5000};
 constexpr milliseconds kOnDemandTime{2000};
 // A walk over a writable layer costs disk reads: once a minute each is what the kubelet's own du did.
 constexpr std::int64_t kDiskAgeNs = 60'000'000'000;
-constexpr std::chrono::seconds kNetworkRetry{60};
+// What could not be given back is tried again every so many rounds, once a minute if nobody has configured the period.
+constexpr unsigned kRetryRounds = 6;
 
 bool matches(const ContainerRecord& record, const pb::ContainerStatsFilter& filter) {
   if (!filter.id().empty() && !record.id.starts_with(filter.id())) return false;
@@ -81,7 +82,7 @@ void ServiceImpl::drop_unused_network() {
 void ServiceImpl::stats_loop() {
   const auto period = std::chrono::seconds(std::max(1U, options_.stats_period_s));
   unsigned rounds_without_pods = 0;
-  auto next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
+  unsigned rounds_until_retry = kRetryRounds;
   MutexLock lock(stats_mutex_);
   while (!closing_) {
     stats_wake_.wait_for(lock, period);
@@ -91,8 +92,8 @@ void ServiceImpl::stats_loop() {
     // Not at once: a node that starts pods one after another would make and drop the bridge for each.
     rounds_without_pods = registry_->sandboxes().empty() ? rounds_without_pods + 1 : 0;
     if (rounds_without_pods >= 2 && !network_dropped_) workers_.post([this] { drop_unused_network(); });
-    if (std::chrono::steady_clock::now() >= next_retry) {
-      next_retry = std::chrono::steady_clock::now() + kNetworkRetry;
+    if (--rounds_until_retry == 0) {
+      rounds_until_retry = kRetryRounds;
       workers_.post([this] { retry_networks(); });
     }
     lock.lock();

@@ -66,6 +66,7 @@ Result<> TestHost::make() {
   }
   if (options_.server == Server::kContainerd) BERTH_TRY(hide_peer_folders(), "peer");
   BERTH_TRY(write_config(), "configuration");
+  if (options_.own_plugins) BERTH_TRY(link_plugins(), "plugins");
   return start_daemon();
 }
 
@@ -110,8 +111,8 @@ Result<> TestHost::push_images() {
 }
 
 std::string TestHost::berth_config() const {
-  return "[cgroup]\nparent = \"" + cgroup_parent_ + "\"\n[network]\nconf_dir = \"" + cni_dir() +
-         "\"\nbin_dirs = [\"/usr/lib/cni\"]\n" + options_.config;
+  return "[cgroup]\nparent = \"" + cgroup_parent_ + "\"\n[network]\nconf_dir = \"" + cni_dir() + "\"\nbin_dirs = [\"" +
+         plugin_dir() + "\"]\n" + options_.config;
 }
 
 std::string TestHost::containerd_config() const {
@@ -121,8 +122,8 @@ std::string TestHost::containerd_config() const {
          "\"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.snapshotter.v1.zfs\", "
          "\"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"" +
          socket() + "\"\n" + cri + "]\nsandbox_image = \"" + image("pause") +
-         "\"\nrestrict_oom_score_adj = true\nnetns_mounts_under_state_dir = true\n" + cri +
-         ".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"" + cni_dir() + "\"\n" + cri +
+         "\"\nrestrict_oom_score_adj = true\nnetns_mounts_under_state_dir = true\n" + cri + ".cni]\nbin_dir = \"" +
+         plugin_dir() + "\"\nconf_dir = \"" + cni_dir() + "\"\n" + cri +
          ".containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n" + cri +
          ".containerd.runtimes.runc.options]\nBinaryName = \"" + options_.peer_runtime + "\"\n";
 }
@@ -136,6 +137,17 @@ Result<> TestHost::write_config() {
   if (conflist.empty() && !berth) conflist = reference_conflist(dir_);
   if (!conflist.empty()) BERTH_TRY(os::write_file_atomic(cni_dir() + "/10-test.conflist", conflist), "conflist");
   return os::write_file_atomic(dir_ + "/config.toml", berth ? berth_config() : containerd_config());
+}
+
+Result<> TestHost::link_plugins() const {
+  BERTH_TRY(os::make_dirs(plugin_dir()), "folder");
+  BERTH_ASSIGN(const auto names, os::list_dir(kPlugins), "reference plugins");
+  for (const auto& name : names) {
+    std::error_code error;
+    std::filesystem::create_symlink(kPlugins + ("/" + name), plugin_dir() + "/" + name, error);
+    if (error) return fail_errno(error.value(), "link " + name);
+  }
+  return {};
 }
 
 // containerd's shims and CNI's cache know no other places than these.

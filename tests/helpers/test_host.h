@@ -23,6 +23,8 @@ struct TestHostOptions {
   /// A CNI conflist for the pods; empty: berthd's built-in network, and for containerd the reference bridge plugin.
   /// "@DIR@" in it becomes dir().
   std::string conflist{};
+  /// berthd finds the CNI plugins in dir()/plugins, a folder of links to the reference plugins that a test may change.
+  bool own_plugins = false;
   /// Which of the test images the registry gets; none: no registry.
   std::vector<std::string> images = {"busybox"};
   /// containerd's runtime program.
@@ -49,6 +51,9 @@ class TestHost final {
   [[nodiscard]] std::string state() const { return dir_ + "/state"; }
   [[nodiscard]] std::string socket() const { return dir_ + "/cri.sock"; }
   [[nodiscard]] std::string cni_dir() const { return dir_ + "/cni"; }
+  /// Where the CNI plugins are.
+  [[nodiscard]] std::string plugin_dir() const { return options_.own_plugins ? dir_ + "/plugins" : kPlugins; }
+  static constexpr const char* kPlugins = "/usr/lib/cni";
   /// The cgroup below which all pods of pod_config() are, in every hierarchy.
   [[nodiscard]] const std::string& cgroup_parent() const { return cgroup_parent_; }
   [[nodiscard]] Server server() const { return options_.server; }
@@ -97,6 +102,7 @@ class TestHost final {
   Result<> start_registry();
   Result<> push_images();
   Result<> write_config();
+  Result<> link_plugins() const;
   [[nodiscard]] std::string berth_config() const;
   [[nodiscard]] std::string failpoints() const { return dir_ + "/failpoints"; }
   [[nodiscard]] std::string containerd_config() const;
