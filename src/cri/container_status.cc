@@ -18,12 +18,13 @@ bool matches(const ContainerRecord& record, const pb::ContainerFilter& filter) {
   });
 }
 
-std::string info_json(const ContainerRecord& record, const std::string& bundle) {
+std::string info_json(const ContainerRecord& record, const std::string& bundle, std::uint64_t log_dropped) {
   spec::JsonWriter json;
   json.begin_object();
   json.key("sandboxID").string(record.sandbox_id).key("pid").number(record.pid);
   json.key("phase").string(phase_name(record.phase)).key("bundle").string(bundle);
   json.key("cgroupsPath").string(record.cgroups_path);
+  if (!record.log_path.empty()) json.key("logBytesDropped").number(static_cast<std::int64_t>(log_dropped));
   if (!record.process_json.empty()) json.key("process").raw(record.process_json);
   json.end_object();
   return json.take();
@@ -63,7 +64,9 @@ Result<pb::ContainerStatusResponse> ServiceImpl::container_status(const Call& /*
   BERTH_ASSIGN(const auto record, shown_container(request.container_id()), "ContainerStatus");
   pb::ContainerStatusResponse answer;
   *answer.mutable_status() = container_status_of(*record);
-  if (request.verbose()) (*answer.mutable_info())["berth"] = info_json(*record, dir_of(*record));
+  if (request.verbose()) {
+    (*answer.mutable_info())["berth"] = info_json(*record, dir_of(*record), stats_.log_dropped(record->id));
+  }
   return answer;
 }
 

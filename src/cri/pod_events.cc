@@ -73,6 +73,7 @@ Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
     }
   });
   if (taken && ended) {
+    if (info.log_bytes_dropped() > 0) stats_.put_log_dropped(info.id(), info.log_bytes_dropped());
     const auto& record = **taken;
     note_event(record.sandbox_id, record.id, "container " + record.config.metadata().name() + " ended",
                end_text(record));

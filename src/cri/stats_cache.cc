@@ -1,5 +1,7 @@
 #include "cri/stats_cache.h"
 
+#include <algorithm>
+
 namespace berth::cri {
 
 namespace {
@@ -36,6 +38,7 @@ void fill_attributes(pb::ContainerAttributes& attributes, const ContainerRecord&
 void StatsCache::put(const std::string& id, const Sample& sample) {
   MutexLock lock(mutex_);
   auto& entry = entries_[id];
+  entry.log_dropped = std::max(entry.log_dropped, sample.log_bytes_dropped());
   if (entry.newest && sample.timestamp_ns() < entry.newest->timestamp_ns()) return;
   entry.rate.add(sample.timestamp_ns(), sample.cpu_usage_ns());
   entry.newest = sample;
@@ -44,6 +47,11 @@ void StatsCache::put(const std::string& id, const Sample& sample) {
 void StatsCache::put_disk(const std::string& id, const image::FsUsage& usage) {
   MutexLock lock(mutex_);
   entries_[id].disk = usage;
+}
+
+void StatsCache::put_log_dropped(const std::string& id, std::uint64_t bytes) {
+  MutexLock lock(mutex_);
+  entries_[id].log_dropped = bytes;
 }
 
 void StatsCache::erase(const std::string& id) {
@@ -69,6 +77,12 @@ std::int64_t StatsCache::disk_time(const std::string& id) const {
   MutexLock lock(mutex_);
   const auto found = entries_.find(id);
   return found != entries_.end() && found->second.disk ? found->second.disk->timestamp_ns : 0;
+}
+
+std::uint64_t StatsCache::log_dropped(const std::string& id) const {
+  MutexLock lock(mutex_);
+  const auto found = entries_.find(id);
+  return found == entries_.end() ? 0 : found->second.log_dropped;
 }
 
 pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::string& disk_root) const {

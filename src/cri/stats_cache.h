@@ -18,6 +18,8 @@ class StatsCache final {
  public:
   void put(const std::string& id, const ::berth::shim::v1::ContainerStatsResponse& sample) BERTH_EXCLUDES(mutex_);
   void put_disk(const std::string& id, const image::FsUsage& usage) BERTH_EXCLUDES(mutex_);
+  /// For a container that has ended: the last figure.
+  void put_log_dropped(const std::string& id, std::uint64_t bytes) BERTH_EXCLUDES(mutex_);
   void erase(const std::string& id) BERTH_EXCLUDES(mutex_);
 
   /// Whose figures are held, among them those of containers that went while their sample was on its way.
@@ -26,6 +28,8 @@ class StatsCache final {
   [[nodiscard]] bool sampled(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// When the writable layer was measured, 0: never.
   [[nodiscard]] std::int64_t disk_time(const std::string& id) const BERTH_EXCLUDES(mutex_);
+  /// Bytes of output that could not be written to the log, as far as known.
+  [[nodiscard]] std::uint64_t log_dropped(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// What is known, as the CRI has it: attributes always, figures as far as there are any. `disk_root`: names the file
   /// system of writable layers.
   [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const
@@ -36,6 +40,7 @@ class StatsCache final {
     std::optional<::berth::shim::v1::ContainerStatsResponse> newest;
     CpuRate rate;
     std::optional<image::FsUsage> disk;
+    std::uint64_t log_dropped = 0;
   };
   mutable Mutex mutex_;
   std::map<std::string, Entry, std::less<>> entries_ BERTH_GUARDED_BY(mutex_);

@@ -98,6 +98,8 @@ Result<pb::ContainerStatsResponse> stats(Pod& pod, const pb::ContainerStatsReque
   reply.set_memory_limit_bytes(figures->memory_limit_bytes);
   reply.set_pids(figures->pids);
   reply.set_swap_usage_bytes(figures->swap_usage_bytes);
+  const auto* io = (*container)->init.io.get();
+  if (io != nullptr) reply.set_log_bytes_dropped(io->log_bytes_dropped());
   return reply;
 }
 

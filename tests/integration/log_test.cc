@@ -1,5 +1,6 @@
 // The containers' logs, as the kubelet reads them.
 #include <gmock/gmock.h>
+#include <sys/mount.h>
 
 #include <filesystem>
 #include <fstream>
@@ -14,7 +15,9 @@ namespace berth::test {
 namespace {
 
 struct WithLogger {
-  static TestHostOptions options() { return {.images = {"busybox", "logger"}}; }
+  static TestHostOptions options() {
+    return {.config = "[runtime]\nstats_period_s = 1\n", .images = {"busybox", "logger"}};
+  }
 };
 
 class LogTest : public HostTest<WithLogger> {
@@ -142,6 +145,67 @@ TEST_F(LogTest, ALogPathMayHaveFolders) {
   const auto lines = must(read_log(host().logs("pod") + "/a/b/0.log"));
   ASSERT_EQ(lines.size(), 1U);
   EXPECT_EQ(lines[0].text, "deep");
+}
+
+// A file system of its own for one pod's logs, of that many bytes.
+class SmallDisk {
+ public:
+  SmallDisk(std::string dir, const std::string& bytes) : dir_(std::move(dir)) {
+    must(os::make_dirs(dir_));
+    if (::mount("tmpfs", dir_.c_str(), "tmpfs", 0, ("size=" + bytes).c_str()) != 0) must<void>(fail_errno(errno, dir_));
+  }
+  SmallDisk(const SmallDisk&) = delete;
+  SmallDisk& operator=(const SmallDisk&) = delete;
+  SmallDisk(SmallDisk&&) = delete;
+  SmallDisk& operator=(SmallDisk&&) = delete;
+  ~SmallDisk() { EXPECT_EQ(::umount2(dir_.c_str(), MNT_DETACH), 0); }
+  void grow(const std::string& bytes) const {
+    EXPECT_EQ(::mount(nullptr, dir_.c_str(), nullptr, MS_REMOUNT, ("size=" + bytes).c_str()), 0);
+  }
+
+ private:
+  const std::string dir_;
+};
+
+TEST_F(LogTest, AFullDiskStopsNobodyAndWhatItCostIsShown) {
+  const SmallDisk disk(host().logs("full"), "64k");
+  const auto config = host().pod_config("full");
+  const auto pod = must(cri().run_pod(config));
+  // 20,000 lines of 10 bytes, and as many once more when there is room again.
+  const auto id =
+      must(cri().run(pod,
+                     host().shell_config("main",
+                                         "count() { i=$1; while [ $i -lt $2 ]; do echo line $i; i=$((i + 1)); done; }\n"
+                                         "count 10000 30000; touch /first; until [ -e /go ]; do sleep 0.02; done\n"
+                                         "count 30000 31000; touch /second; until [ -e /end ]; do sleep 0.02; done"),
+                     config));
+  const auto reached = [&id](const std::string& mark) {
+    return wait_until(std::chrono::seconds(30), [&] { return cri().shell(id, "test -e " + mark).has_value(); });
+  };
+  EXPECT_TRUE(reached("/first")) << "the writer is never held up";
+  const auto log = host().logs("full") + "/main.log";
+  const auto kept = must(read_log(log));
+  ASSERT_FALSE(kept.empty());
+  for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(kept[i].text, "line " + std::to_string(10000 + i));
+  const auto lost = (20000 - kept.size()) * 11;
+  const auto shown = [&id] {
+    pb::ContainerStatusRequest request;
+    request.set_container_id(id);
+    request.set_verbose(true);
+    return must(cri().call(&Runtime::ContainerStatus, request)).info().at("berth");
+  };
+  const auto expected = "\"logBytesDropped\":" + std::to_string(lost);
+  EXPECT_TRUE(wait_until(std::chrono::seconds(20), [&] { return shown().find(expected) != std::string::npos; }))
+      << expected << " in " << shown();
+  disk.grow("8m");
+  must(cri().shell(id, "touch /go"));
+  EXPECT_TRUE(reached("/second"));
+  EXPECT_TRUE(wait_until(std::chrono::seconds(20), [&] { return must(read_log(log)).size() == kept.size() + 1000; }));
+  EXPECT_EQ(must(read_log(log)).back().text, "line 30999");
+  must(cri().shell(id, "touch /end"));
+  EXPECT_NE(must(cri().wait_exited(id)).message().find(std::to_string(lost) + " bytes"), std::string::npos);
+  EXPECT_NE(shown().find(expected), std::string::npos);
+  must(cri().end_pod(pod));
 }
 
 }  // namespace
