@@ -12,8 +12,8 @@
 namespace berth::shim {
 namespace {
 
-// What an ended process can have left: a full pipe, or a little more while other holders still write.
-constexpr std::size_t kFinishLimit = 1U << 20;
+// What an ended process can have left: a full pipe, or some more while other holders still write.
+constexpr std::size_t kFinishLimit = 2 * Pump::kWidePipe;
 
 constexpr std::array<const char*, 3> kNames = {"stdin", "stdout", "stderr"};
 

@@ -6,6 +6,11 @@
 #include <cerrno>
 
 namespace berth::shim {
+namespace {
+
+constexpr std::size_t kNearlyFull = 32U << 10;
+
+}  // namespace
 
 Result<std::unique_ptr<Pump>> Pump::start(event::Loop& loop, Scratch& scratch, UniqueFd source, Sink& sink) {
   const int flags = ::fcntl(source.get(), F_GETFL);
@@ -30,6 +35,7 @@ std::size_t Pump::read_once() {
   if (count > 0) {
     const auto size = static_cast<std::size_t>(count);
     scratch_.used(size);
+    if (size >= kNearlyFull && !widened_) widen();
     sink_.write(std::string_view(buffer.data(), size));
     return size;
   }
@@ -37,6 +43,14 @@ std::size_t Pump::read_once() {
   // End of file, or EIO: no process has the terminal open any more.
   end();
   return 0;
+}
+
+// The usual 64 KiB are full 1.3 ms after our last look when somebody writes 50 MB/s, and every delay of ours beyond
+// that would be theirs. Only for those who write like that: what is in a pipe is the kernel's memory.
+void Pump::widen() {
+  widened_ = true;
+  // No pipe (a terminal), or no more memory for pipes: then it stays as it is.
+  (void)::fcntl(source_.get(), F_SETPIPE_SZ, static_cast<int>(kWidePipe));
 }
 
 void Pump::drain(std::size_t limit) {

@@ -26,6 +26,9 @@ class Pump final {
   /// Takes what is there now, at most about `limit` bytes (whoever writes faster than we read must not hold us), then
   /// flushes the sink. The source stays watched unless it has ended.
   void drain(std::size_t limit);
+  /// What a pipe holds at most, once its writer has nearly filled it (PIPE_MAX_SIZE: /proc/sys/fs/pipe-max-size as
+  /// it comes).
+  static constexpr std::size_t kWidePipe = 1U << 20;
   /// Nobody holds the other end any more.
   [[nodiscard]] bool ended() const { return !source_.valid(); }
 
@@ -33,6 +36,7 @@ class Pump final {
   Pump(event::Loop& loop, Scratch& scratch, UniqueFd source, Sink& sink)
       : loop_(loop), scratch_(scratch), source_(std::move(source)), sink_(sink) {}
   std::size_t read_once();
+  void widen();
   void end();
 
   event::Loop& loop_;
@@ -40,6 +44,7 @@ class Pump final {
   UniqueFd source_;
   Sink& sink_;
   event::WatchId watch_ = event::kNoWatch;
+  bool widened_ = false;
 };
 
 }  // namespace berth::shim

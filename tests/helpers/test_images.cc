@@ -41,6 +41,7 @@ Result<std::string> program_layer(const std::string& path, const std::string& na
 Result<std::map<std::string, Image>> make_test_images(const std::string& programs) {
   BERTH_ASSIGN(const auto base, base_layer(), "base layer");
   BERTH_ASSIGN(const auto logger, program_layer(programs + "/log_writer", "log_writer"), "logger image");
+  BERTH_ASSIGN(const auto steady, program_layer(programs + "/steady_writer", "steady_writer"), "logger image");
   BERTH_ASSIGN(const auto pause, program_layer(programs + "/pause_main", "pause"), "pause image");
   using nlohmann::json;
   const json web = {{"Cmd", {"/bin/httpd", "-f", "-p", "80", "-h", "/www"}}, {"Env", json::array({kPath})}};
@@ -64,7 +65,8 @@ Result<std::map<std::string, Image>> make_test_images(const std::string& program
                         TarBuilder().dir("data/dir").opaque("data/dir").file("data/dir/new", "new\n").finish()},
                        web};
   images["configured"] = {{base}, configured};
-  images["logger"] = {{base, logger}, {{"Cmd", json::array({"/bin/log_writer"})}, {"Env", json::array({kPath})}}};
+  images["logger"] = {{base, logger, steady},
+                      {{"Cmd", json::array({"/bin/log_writer"})}, {"Env", json::array({kPath})}}};
   images["pause"] = {{pause}, {{"Entrypoint", json::array({"/bin/pause"})}}};
   return images;
 }
