@@ -28,13 +28,18 @@ pb::PodSandboxConfig pod_config(const Peer& peer, int index) {
   return config;
 }
 
-pb::ContainerConfig container_config(const std::string& image) {
+pb::ContainerConfig container_config(const std::string& image, const std::string& volume) {
   pb::ContainerConfig config;
   config.mutable_metadata()->set_name("main");
   config.mutable_image()->set_image(image);
   config.add_command("/bin/sleep");
   config.add_args("1000000");
   config.set_log_path("main.log");
+  if (!volume.empty()) {
+    auto& mount = *config.add_mounts();
+    mount.set_host_path(volume);
+    mount.set_container_path("/volume");
+  }
   auto& security = *config.mutable_linux()->mutable_security_context();
   security.mutable_namespace_options()->set_pid(pb::CONTAINER);
   security.mutable_seccomp()->set_profile_type(pb::SecurityProfile::RuntimeDefault);
@@ -77,7 +82,7 @@ Result<> Driver::pull() {
   return {};
 }
 
-Result<Pod> Driver::up(int index, PodTimes& times) {
+Result<Pod> Driver::up(int index, PodTimes& times, const std::string& volume) {
   Pod pod;
   const auto config = pod_config(peer_, index);
   const auto begin = Clock::now();
@@ -90,7 +95,7 @@ Result<Pod> Driver::up(int index, PodTimes& times) {
   auto step = Clock::now();
   pb::CreateContainerRequest create;
   create.set_pod_sandbox_id(pod.sandbox_id);
-  *create.mutable_config() = container_config(image_);
+  *create.mutable_config() = container_config(image_, volume);
   *create.mutable_sandbox_config() = config;
   BERTH_ASSIGN(const auto created, call(&Stub::CreateContainer, create, "CreateContainer"), "up");
   times.create = since(step);

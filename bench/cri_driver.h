@@ -41,10 +41,14 @@ class Driver {
   [[nodiscard]] const Peer& peer() const { return peer_; }
   Result<> pull();
   /// Starts a pod with one container running `sleep`. `index` makes its name unique.
-  Result<Pod> up(int index, PodTimes& times);
+  /// `volume`: a folder of the host for /volume; empty: none.
+  Result<Pod> up(int index, PodTimes& times, const std::string& volume = "");
   Result<> down(const Pod& pod, PodTimes& times);
   /// The median-worthy time of one ExecSync of /bin/true in `pod`.
   Result<Micros> exec(const Pod& pod);
+  /// For other calls. Thread-safe.
+  [[nodiscard]] pb::RuntimeService::Stub& runtime() const { return *runtime_; }
+  [[nodiscard]] pb::ImageService::Stub& images() const { return *images_; }
   /// CPU time of the daemon, its shims and its pods so far, in nanoseconds.
   [[nodiscard]] Result<std::uint64_t> cpu_ns() const;
 

@@ -132,6 +132,9 @@ std::vector<ServiceImpl::Unowned> ServiceImpl::find_unowned() {
     if (registry_->container(id)) continue;
     found.push_back({"root-fs", id, [this, id] { return options_.images->remove_rootfs(id); }});
   }
+  for (const auto& left : detached()) {
+    found.push_back({"cgroup", describe(left), [this, left] { return release_detached(left); }});
+  }
   for (const auto& id : options_.network->holders()) {
     if (registry_->sandbox(id)) continue;
     found.push_back({"network", id, [this, id] {

@@ -4,6 +4,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "cri/service_impl.h"
+#include "cri/stuck_tasks.h"
 
 namespace berth::cri {
 
@@ -48,8 +49,9 @@ Result<> ServiceImpl::kill_container(Operation& operation, const ContainerRecord
     }
   }
   if (wait_until_over(record.id, steady_clock::now() + kKillTime)) return {};
+  const auto stuck = stuck_tasks(cgroups_, record.cgroups_path);
   return fail(Code::kTimeout, "container " + record.id.substr(0, 13) + " (pid " + std::to_string(record.pid) +
-                                  ") does not end after SIGKILL");
+                                  ") does not end after SIGKILL" + (stuck.empty() ? "" : ": " + stuck));
 }
 
 Result<> ServiceImpl::stop_gently(Operation& operation, const ContainerRecord& record, std::int64_t grace_s) {

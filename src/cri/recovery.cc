@@ -44,6 +44,7 @@ Result<> ServiceImpl::recover() {
   std::vector<Timeline> timelines;
   BERTH_ASSIGN(const auto unreadable, registry_->load(timelines), "load");
   timelines_.load(std::move(timelines), [this](const std::string& id) { return registry_->sandbox(id) != nullptr; });
+  BERTH_TRY(load_detached(), "load");
   crashpoint("recover.loaded");
   for (const auto& text : unreadable) log_error("a record cannot be read and is passed over", {{"err", text}});
   BERTH_ASSIGN(const auto boot, db_->meta(kBootKey), "load");
@@ -72,6 +73,7 @@ Result<> ServiceImpl::recover() {
     }
   }
   crashpoint("recover.containers");
+  retry_detached();
   remove_unowned();
   crashpoint("recover.unowned");
   // Last: a daemon that dies in here finds the old mark again and does it once more.

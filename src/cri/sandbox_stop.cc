@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "cri/service_impl.h"
 #include "cri/shim_process.h"
+#include "cri/stuck_tasks.h"
 #include "os/file.h"
 #include "os/pidfd.h"
 
@@ -32,14 +33,6 @@ UniqueFd open_netns(const SandboxRecord& record, const Pod* pod) {
   const auto alive = os::pidfd_signal(pidfd.get(), 0);
   if (!netns || !alive) return {};
   return std::move(*netns);
-}
-
-/// The first of two failures, with a word of the second.
-Result<> both(Result<> first, Result<> second) {
-  if (first) return second;
-  if (second) return first;
-  return fail(first.error().code(), first.error().text() + "; and " + second.error().text(),
-              first.error().errno_value());
 }
 
 }  // namespace
@@ -78,7 +71,7 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
   BERTH_TRY(failpoint("stop-pod.recorded"), "StopPodSandbox");
   const auto pod = find_pod(id);
   const UniqueFd netns = open_netns(record, pod.get());
-  auto containers = stop_all_containers(operation, record, pod.get());
+  const bool ended = stop_all_containers(operation, record, pod.get());
   crashpoint("stop-pod.containers");
 
   // The namespace is held by us now, so network and shim need not wait for each other.
@@ -96,12 +89,11 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
     }
   }
   Result<> shim;
-  if (pod) shim = end_shim(operation, record, *pod);
+  if (pod) shim = end_shim(operation, record, *pod, ended);
   crashpoint("stop-pod.shim");
   if (network_thread) network_thread->join();
-  BERTH_TRY(both(std::move(containers), std::move(shim)), "pod");
-  auto cgroups = release_cgroups(record);
-  if (!cgroups) log_warn("a pod's cgroup stays", {{"sandbox", id}, {"err", cgroups.error().text()}});
+  BERTH_TRY(std::move(shim), "pod");
+  BERTH_TRY(release_pod_cgroups(operation, record), "pod");
   BERTH_TRY(failpoint("stop-pod.cgroups"), "StopPodSandbox");
   auto stored = registry_->update_sandbox(id, [&](SandboxRecord& next) {
     if (next.state != SandboxState::kRemoving) next.state = SandboxState::kStopped;
@@ -114,28 +106,38 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
   return network;
 }
 
-Result<> ServiceImpl::stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod) {
+bool ServiceImpl::stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod) {
   const auto containers = registry_->containers_of(record.id);
   const auto link =
       pod == nullptr ? Result<std::shared_ptr<ShimLink>>(fail(Code::kUnavailable, "no shim")) : pod->link();
-  if (!link) return {};
+  if (!link) return true;
+  const auto give_up = [&record](const Error& error) {
+    log_warn("containers are ended with their shim", {{"sandbox", record.id}, {"err", error.text()}});
+    return false;
+  };
   // All are told first, then each is waited for.
+  bool asked = containers.empty();
   for (const auto& container : containers) {
     if (container->phase == ContainerPhase::kExited) continue;
-    auto sent = (*link)->kill(container->id, SIGKILL, true);
-    ignore(sent, "kill_container() below says what is wrong");
+    asked = true;
+    const Stage stage(operation, "kill container", container->id);
+    const auto sent = (*link)->kill(container->id, SIGKILL, true);
+    // A shim that hangs is waited for once, not for each of its containers.
+    if (!sent && sent.error().code() == Code::kTimeout) return give_up(sent.error());
   }
-  Result<> first;
+  // Nobody was killed: whether it answers is asked by a call that is not worth waiting for.
+  if (!asked) {
+    const auto info = (*link)->pod_info(kShimEnd);
+    if (!info && info.error().code() == Code::kTimeout) return give_up(info.error());
+  }
   for (const auto& container : containers) {
     if (container->phase == ContainerPhase::kCreating) continue;
-    auto killed = kill_container(operation, *container);
-    if (!killed && first) first = std::move(killed);
+    const auto killed = kill_container(operation, *container);
+    if (!killed) return give_up(killed.error());
     auto removed = (*link)->remove(container->id);
     ignore(removed, "what the shim still holds goes with it");
   }
-  // A container that cannot be killed through its shim is killed with it.
-  if (!first) log_warn("containers are ended with their shim", {{"sandbox", record.id}, {"err", first.error().text()}});
-  return {};
+  return true;
 }
 
 Result<> ServiceImpl::release_network(Operation& operation, const SandboxRecord& record, int netns_fd) {
@@ -155,7 +157,13 @@ Result<> ServiceImpl::release_network(Operation& operation, const SandboxRecord&
   return fail(std::move(removed).error().in("network detach"));
 }
 
-Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record, Pod& pod) {
+bool ServiceImpl::tasks_are_stuck(const std::string& sandbox_id) const {
+  return std::ranges::any_of(registry_->containers_of(sandbox_id), [this](const ContainerPtr& container) {
+    return !stuck_tasks(cgroups_, container->cgroups_path).empty();
+  });
+}
+
+Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record, Pod& pod, bool ask) {
   const auto pidfd = pod.pidfd();
   const Stage stage(operation, "end the shim", record.id);
   if (!pidfd) {
@@ -165,19 +173,26 @@ Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record
   }
   pod.expect_end();
   const auto link = pod.link();
-  auto asked = link ? (*link)->shutdown(true) : Result<>(fail(Code::kUnavailable, "no connection"));
+  auto asked = link && ask ? (*link)->shutdown(true) : Result<>(fail(Code::kUnavailable, "not asked"));
   crashpoint("stop-pod.shutdown");
   const auto ended = os::wait_readable(pidfd.get(), asked ? kShimEnd : milliseconds(0));
   const bool clean = ended && *ended && asked;
-  if (!ended || !*ended)
-    BERTH_TRY(end_process(pidfd.get(), kShimEnd), "end the shim of pod " + record.id.substr(0, 13));
+  auto killed = ended && *ended ? Result<>() : end_process(pidfd.get(), kShimEnd);
+  if (!killed && !leave_shim(record, pod)) {
+    return fail(std::move(killed).error().in("end the shim of pod " + record.id.substr(0, 13)));
+  }
   auto reaped = os::reap(pidfd.get());
   ignore(reaped, "a shim of an earlier daemon is not our child");
   pod.detach();
   containers_died(record.id, "Error",
                   clean ? "ended with its pod" : "ended with the pod's shim, which had to be killed", 137);
-  if (!clean) BERTH_TRY(clean_after_shim(options_.shim_path, dir_of(record.id), record.id), "pod");
-  return {};
+  if (clean) return {};
+  auto cleaned = clean_after_shim(options_.shim_path, dir_of(record.id), record.id);
+  if (!cleaned && tasks_are_stuck(record.id)) {
+    log_warn("what a shim left is given back later", {{"sandbox", record.id}, {"err", cleaned.error().text()}});
+    return {};
+  }
+  return cleaned;
 }
 
 Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {

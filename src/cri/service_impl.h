@@ -10,6 +10,7 @@
 
 #include "base/rollback.h"
 #include "base/thread_annotations.h"
+#include "cri/detached.h"
 #include "cri/handlers.h"
 #include "cri/host_facts.h"
 #include "cri/operation.h"
@@ -115,11 +116,25 @@ class ServiceImpl final : public Service {
 
   // ---- sandbox_stop.cc ----
   Result<> stop_sandbox(Operation& operation, const std::string& id);
-  Result<> stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod);
+  /// Whether all of them have ended, which the shim has told.
+  bool stop_all_containers(Operation& operation, const SandboxRecord& record, Pod* pod);
   Result<> release_network(Operation& operation, const SandboxRecord& record, int netns_fd);
-  Result<> end_shim(Operation& operation, const SandboxRecord& record, Pod& pod);
+  /// `ask`: first by a call, which a shim that hangs would not answer.
+  Result<> end_shim(Operation& operation, const SandboxRecord& record, Pod& pod, bool ask);
+  [[nodiscard]] bool tasks_are_stuck(const std::string& sandbox_id) const;
   Result<> release_cgroups(const SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   void retry_networks();
+
+  // ---- detached.cc ----
+  /// Whether the pod's shim, which was killed, is itself in state D; then it is reaped when it has ended.
+  bool leave_shim(const SandboxRecord& record, const Pod& pod) BERTH_EXCLUDES(detached_mutex_);
+  Result<> release_pod_cgroups(Operation& operation, const SandboxRecord& record)
+      BERTH_EXCLUDES(cgroup_mutex_, detached_mutex_);
+  Result<> load_detached() BERTH_EXCLUDES(detached_mutex_);
+  [[nodiscard]] std::vector<Detached> detached() const BERTH_EXCLUDES(detached_mutex_);
+  void retry_detached() BERTH_EXCLUDES(detached_mutex_);
+  Result<> release_detached(const Detached& left) BERTH_EXCLUDES(cgroup_mutex_, detached_mutex_);
+  [[nodiscard]] std::string describe(const Detached& left) const;
 
   // ---- sandbox_remove.cc, container_remove.cc ----
   Result<> remove_sandbox(Operation& operation, const std::string& id);
@@ -208,6 +223,9 @@ class ServiceImpl final : public Service {
   Mutex cgroup_mutex_;
   // Pods that hold no cgroup any more, though their records do not say so yet.
   std::set<std::string, std::less<>> cgroups_released_ BERTH_GUARDED_BY(cgroup_mutex_);
+  mutable Mutex detached_mutex_;
+  std::vector<UniqueFd> dying_shims_ BERTH_GUARDED_BY(detached_mutex_);  // pidfds of children that SIGKILL is to end
+  std::vector<Detached> detached_ BERTH_GUARDED_BY(detached_mutex_);
   // Sandboxes whose network could not be given back when it was last tried.
   Mutex network_mutex_;
   std::set<std::string, std::less<>> network_failed_ BERTH_GUARDED_BY(network_mutex_);

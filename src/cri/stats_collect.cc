@@ -94,7 +94,10 @@ void ServiceImpl::stats_loop() {
     if (rounds_without_pods >= 2 && !network_dropped_) workers_.post([this] { drop_unused_network(); });
     if (--rounds_until_retry == 0) {
       rounds_until_retry = kRetryRounds;
-      workers_.post([this] { retry_networks(); });
+      workers_.post([this] {
+        retry_networks();
+        retry_detached();
+      });
     }
     lock.lock();
   }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <ctime>
+#include <set>
 
 #include "base/log.h"
 #include "base/strings.h"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::size_t kFileLimit = 16U << 20;  // cgroup.procs of a pid-max cgroup is 32 MiB at worst; ours are small
 constexpr int kFreezePolls = 2000;             // of a millisecond
+constexpr int kKillFreezePolls = 100;          // a task in state D never freezes, and its killer has others to serve
 constexpr int kRemoveTries = 500;
 constexpr int kKillRounds = 100;
 
@@ -363,13 +365,17 @@ Result<bool> Cgroup::frozen() const {
 }
 
 Result<> Cgroup::freeze(bool frozen) const {
+  return freeze(frozen, kFreezePolls);
+}
+
+Result<> Cgroup::freeze(bool frozen, int polls) const {
   BERTH_ASSIGN(const UniqueFd dir, open_dir("freezer"), "freezer");
   if (!dir) return fail(Code::kUnsupported, "no freezer cgroup on this host");
   const char* const file = v2() ? "cgroup.freeze" : "freezer.state";
   const char* const value = v2() ? (frozen ? "1" : "0") : (frozen ? "FROZEN" : "THAWED");
   BERTH_TRY(os::write_existing_at(dir.get(), file, value), frozen ? "freeze" : "thaw");
   if (!frozen) return {};
-  for (int i = 0; i < kFreezePolls; ++i) {
+  for (int i = 0; i < polls; ++i) {
     if (v2()) {
       BERTH_ASSIGN(const std::string events, os::read_file_at(dir.get(), "cgroup.events", kFileLimit), "freeze");
       if (events.find("frozen 1") != std::string::npos) return {};
@@ -410,16 +416,21 @@ Result<std::size_t> Cgroup::kill_all(int signal) const {
     if (done.error().code() != Code::kNotFound) return fail(std::move(done).error().in("kill"));
   }
   std::size_t total = 0;
+  std::set<pid_t> killed;
   for (int round = 0; round < kKillRounds; ++round) {
     BERTH_ASSIGN(const auto targets, pids(), "kill");
     if (targets.empty()) return total;
     // Frozen, nobody forks away from under us; the signal is delivered on thawing.
-    const bool held = freeze(true).has_value();
+    const bool held = freeze(true, kKillFreezePolls).has_value();
     const auto count = signal_each(SIGKILL);
     if (held || frozen().value_or(true)) BERTH_TRY(freeze(false), "thaw after kill");
     if (!count) return fail(count.error());
     total = std::max(total, *count);
     if (held) return total;
+    // Not frozen, they may have forked; when nobody is new, those that are left cannot be ended now.
+    const auto known = killed.size();
+    killed.insert(targets.begin(), targets.end());
+    if (killed.size() == known) return total;
   }
   return total;
 }

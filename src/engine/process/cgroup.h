@@ -68,6 +68,8 @@ class Cgroup final {
   /// Stops or continues all; returns when the kernel says it is done, kTimeout after two seconds (then undone).
   /// Where the freezer is not mounted: kUnsupported.
   [[nodiscard]] Result<> freeze(bool frozen) const;
+  /// At most so many looks, a millisecond apart.
+  [[nodiscard]] Result<> freeze(bool frozen, int polls) const;
   [[nodiscard]] Result<bool> frozen() const;
   /// Signals every process. SIGKILL leaves nothing alive that forks meanwhile. Returns how many were signalled.
   [[nodiscard]] Result<std::size_t> kill_all(int signal) const;
