@@ -30,7 +30,7 @@ constexpr int kBarUs = 10'000;
 struct Options {
   int pods = 200;
   int stopped = 30;
-  int calls = 400;  // of each method
+  int calls = 3000;  // of each method: long enough for rounds of statistics to fall into it
   std::string volume;
   pid_t volume_server = 0;
 };
