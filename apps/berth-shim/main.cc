@@ -17,6 +17,7 @@
 #include "os/file.h"
 #include "shim/command_line.h"
 #include "shim/containerd.h"
+#include "shim/foreign/foreign_engine.h"
 #include "shim/sandbox.h"
 #include "shim/sandbox_config.h"
 #include "shim/server.h"
@@ -26,8 +27,10 @@
 namespace {
 
 using berth::Result;
+using berth::engine::external::ExternalEngine;
 using berth::shim::Action;
 using berth::shim::CommandLine;
+using berth::shim::foreign::ForeignEngine;
 
 Result<std::string> working_folder() {
   std::string path(PATH_MAX, '\0');
@@ -54,14 +57,37 @@ std::string environment(const char* name) {
 }
 
 // The pod's engine when its handler has an OCI runtime of its own; nullptr: ours.
-std::unique_ptr<berth::engine::external::ExternalEngine> external_engine(
-    const std::optional<berth::shim::SandboxConfig>& sandbox, const std::string& folder) {
-  if (!sandbox || sandbox->runtime_binary.empty()) return nullptr;
+std::unique_ptr<ExternalEngine> external_engine(const std::optional<berth::shim::SandboxConfig>& sandbox,
+                                                const std::string& folder) {
+  if (!sandbox || sandbox->runtime_binary.empty() || !sandbox->shim.empty()) return nullptr;
   berth::engine::external::Options options;
   options.binary = sandbox->runtime_binary;
   options.root = sandbox->runtime_root.empty() ? folder + "/runtime" : sandbox->runtime_root;
   options.private_mounts = true;  // who has a sandbox.json is in a mount namespace of its own
   return berth::engine::external::make_external_engine(std::move(options));
+}
+
+// The same when it has a shim of another maker.
+std::unique_ptr<ForeignEngine> foreign_engine(const std::optional<berth::shim::SandboxConfig>& sandbox,
+                                              const std::string& folder) {
+  if (!sandbox || sandbox->shim.empty()) return nullptr;
+  return berth::shim::foreign::make_foreign_engine({.binary = sandbox->shim,
+                                                    .folder = folder,
+                                                    .sandbox_id = sandbox->sandbox_id,
+                                                    .runtime_binary = sandbox->runtime_binary,
+                                                    .runtime_root = sandbox->runtime_root});
+}
+
+berth::shim::ClearContainer clear_by(ExternalEngine* external, ForeignEngine* foreign) {
+  if (foreign != nullptr) {
+    return [foreign](const std::string& id, const std::string& bundle, const std::string& cgroup_path) {
+      return foreign->clear(id, bundle, cgroup_path);
+    };
+  }
+  if (external == nullptr) return nullptr;
+  return [external](const std::string& id, const std::string& bundle, const std::string& cgroup_path) {
+    return external->clear(id, bundle, cgroup_path);
+  };
 }
 
 Result<> run(const CommandLine& line, char** argv) {
@@ -77,12 +103,15 @@ Result<> run(const CommandLine& line, char** argv) {
   const auto engine = berth::engine::process::make_process_engine(engine_options);
   BERTH_ASSIGN(const auto sandbox, berth::shim::read_sandbox_config(folder), "pod");
   const auto external = external_engine(sandbox, folder);
+  const auto foreign = foreign_engine(sandbox, folder);
   if (line.action == Action::kDelete) {
     const bool own_pod = sandbox || line.address.empty();
     // As in serve(): what is covered for a runtime concerns nobody else.
-    if (external != nullptr) BERTH_TRY(berth::shim::enter_private_mounts(), "delete");
+    if (external != nullptr || foreign != nullptr) BERTH_TRY(berth::shim::enter_private_mounts(), "delete");
+    if (foreign != nullptr) BERTH_TRY(foreign->clear_program(), "delete");
     BERTH_ASSIGN(const std::string reply,
-                 berth::shim::clear_dead_shim(*engine, external.get(), folder, own_pod ? std::string() : line.id),
+                 berth::shim::clear_dead_shim(*engine, clear_by(external.get(), foreign.get()), folder,
+                                              own_pod ? std::string() : line.id),
                  "delete");
     berth::shim::forget_socket(folder);
     return berth::os::write_all(STDOUT_FILENO, reply);
@@ -95,6 +124,7 @@ Result<> run(const CommandLine& line, char** argv) {
   options.name_space = line.name_space;
   const auto interval = berth::parse_number<unsigned>(environment("BERTH_RECORD_INTERVAL"));
   if (interval && *interval > 0) options.record_interval = std::chrono::seconds(*interval);
+  if (foreign != nullptr) return berth::shim::serve(*foreign, options);
   if (external != nullptr) return berth::shim::serve(*external, options);
   return berth::shim::serve(*engine, options);
 }

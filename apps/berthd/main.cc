@@ -64,9 +64,10 @@ std::string shim_path(const Config& config) {
 // program that is not there may come.
 Result<> check_handlers(const Config& config) {
   for (const auto& [name, handler] : config.handlers) {
-    if (!handler.shim.empty() || (handler.engine != "process" && handler.engine != "external")) {
-      return berth::fail(Code::kUnsupported,
-                         "handler \"" + name + "\": only engine = \"process\" and \"external\" are built yet");
+    if (handler.shim.empty() && handler.engine != "process" && handler.engine != "external") {
+      return berth::fail(
+          Code::kUnsupported,
+          "handler \"" + name + "\": only engine = \"process\" and \"external\", and shim, are built yet");
     }
   }
   return {};
@@ -76,7 +77,7 @@ berth::cri::HandlerTable handler_table(const Config& config) {
   berth::cri::HandlerTable table;
   table.default_handler = config.runtime.default_handler;
   for (const auto& [name, handler] : config.handlers) {
-    const berth::cri::Handler built{.binary = handler.binary, .root = handler.root};
+    const berth::cri::Handler built{.shim = handler.shim, .binary = handler.binary, .root = handler.root};
     if (const auto ready = berth::cri::check_ready(built); !ready) {
       berth::log_warn("a handler is not ready: pods that name it are refused until it is",
                       {{"handler", name}, {"err", ready.error().text()}});

@@ -14,9 +14,9 @@ inline constexpr std::string_view kDefaultPath = "/etc/berth/config.toml";
 /// What runs the pods of one RuntimeClass handler: an engine of our shim, or any containerd shim v2.
 struct Handler {
   std::string engine{};  ///< "process", "external", "vm", "unikernel", "wasm" or "sandbox"; empty when `shim` is set
-  std::string binary{};  ///< of engine "external": the OCI command-line runtime, absolute
-  std::string root{};    ///< of engine "external": its state folder, absolute; empty: one in each pod's folder
-  std::string shim{};    ///< a shim v2 program, absolute; empty: our own
+  std::string binary{};  ///< of engine "external" or of a shim of runc's kind: the OCI command-line runtime, absolute
+  std::string root{};    ///< its state folder, absolute; empty: one in each pod's folder, or the shim's choice
+  std::string shim{};    ///< a shim v2 of another maker, absolute; empty: an engine of ours
   bool operator==(const Handler&) const = default;
 };
 

@@ -201,12 +201,13 @@ std::vector<Fault> check_together(const Config& config,
     const std::string origin = where({key + ".engine", key + ".shim", key + ".binary", key});
     if (handler.engine.empty() && handler.shim.empty()) {
       faults.push_back(fault(origin + key + ": needs an engine or a shim"));
-    } else if (!handler.shim.empty() && (!handler.engine.empty() || !handler.binary.empty() || !handler.root.empty())) {
-      faults.push_back(fault(origin + key + ": a shim of its own takes neither engine nor binary nor root"));
+    } else if (!handler.shim.empty() && !handler.engine.empty()) {
+      faults.push_back(fault(origin + key + ": a shim of its own takes no engine"));
     } else if (handler.engine == "external" && handler.binary.empty()) {
       faults.push_back(fault(origin + key + ": engine \"external\" needs a binary"));
-    } else if (handler.engine != "external" && (!handler.binary.empty() || !handler.root.empty())) {
-      faults.push_back(fault(origin + key + ": binary and root are for engine \"external\" only"));
+    } else if (handler.shim.empty() && handler.engine != "external" &&
+               (!handler.binary.empty() || !handler.root.empty())) {
+      faults.push_back(fault(origin + key + ": binary and root are for engine \"external\" and for shims only"));
     }
   }
   const std::string& chosen = config.runtime.default_handler;

@@ -8,6 +8,9 @@
 namespace berth::cri {
 
 Result<> check_ready(const Handler& handler) {
+  if (!handler.shim.empty() && ::access(handler.shim.c_str(), X_OK) != 0) {
+    return fail(errno_error(errno, "shim " + handler.shim).as(Code::kUnavailable));
+  }
   if (handler.binary.empty() || ::access(handler.binary.c_str(), X_OK) == 0) return {};
   return fail(errno_error(errno, "runtime " + handler.binary).as(Code::kUnavailable));
 }

@@ -11,8 +11,10 @@ namespace berth::cri {
 
 /// What runs the pods of one RuntimeClass handler below our shim.
 struct Handler {
-  std::string binary{};  ///< an OCI command-line runtime, absolute; empty: our own engine
-  std::string root{};    ///< its state folder; empty: one in each pod's folder
+  std::string shim{};    ///< a containerd shim v2 of another maker, absolute; empty: none
+  std::string binary{};  ///< an OCI command-line runtime, absolute, which `shim` may do without
+  std::string root{};    ///< its state folder; empty: one in each pod's folder, or the shim's choice
+  [[nodiscard]] bool ours() const { return shim.empty() && binary.empty(); }  ///< our own engine
   bool operator==(const Handler&) const = default;
 };
 

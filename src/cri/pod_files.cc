@@ -48,10 +48,13 @@ std::string sandbox_json(const SandboxRecord& record, const Handler& handler, st
   json.end_object();
   json.key("cgroup_parent").string(record.cgroup_parent);
   json.key("log_max_line_bytes").unsigned_number(log_max_line_bytes);
-  if (!handler.binary.empty()) {
-    json.key("engine").string("external").key("runtime_binary").string(handler.binary);
-    if (!handler.root.empty()) json.key("runtime_root").string(handler.root);
+  if (!handler.shim.empty()) {
+    json.key("engine").string("shim").key("shim").string(handler.shim);
+  } else if (!handler.binary.empty()) {
+    json.key("engine").string("external");
   }
+  if (!handler.binary.empty()) json.key("runtime_binary").string(handler.binary);
+  if (!handler.root.empty()) json.key("runtime_root").string(handler.root);
   json.end_object();
   return json.take();
 }

@@ -22,14 +22,15 @@ void add_handler(pb::StatusResponse& answer, const std::string& name, const Hand
   auto* handler = answer.add_runtime_handlers();
   handler->set_name(name);
   // What a foreign runtime makes of such a mount is not ours to promise.
-  handler->mutable_features()->set_recursive_read_only_mounts(configured.binary.empty());
+  handler->mutable_features()->set_recursive_read_only_mounts(configured.ours());
 }
 
 void write_handlers(spec::JsonWriter& json, const HandlerTable& table) {
   json.key("handlers").begin_object();
   for (const auto& [name, handler] : table.handlers) {
     json.key(name).begin_object();
-    json.key("engine").string(handler.binary.empty() ? "process" : "external");
+    json.key("engine").string(!handler.shim.empty() ? "shim" : handler.ours() ? "process" : "external");
+    if (!handler.shim.empty()) json.key("shim").string(handler.shim);
     if (!handler.binary.empty()) json.key("binary").string(handler.binary);
     const auto ready = check_ready(handler);
     json.key("ready").boolean(ready.has_value());

@@ -140,6 +140,19 @@ Result<> ProcessIo::started(UniqueFd console) {
   if (!console.valid()) return fail(Code::kInternal, "the engine gave no terminal");
   console_ = std::move(console);
   BERTH_ASSIGN(UniqueFd reader, os::dup_fd(console_.get()), "terminal");
+  return copy_terminal(std::move(reader));
+}
+
+Result<> ProcessIo::started_apart(UniqueFd reader, UniqueFd writer) {
+  if (!terminal_) return started({});
+  if (!reader.valid() || !writer.valid()) return fail(Code::kInternal, "the engine gave no terminal");
+  // Held beside what copies the input: where that ends, the terminal goes on.
+  console_ = std::move(writer);
+  return copy_terminal(std::move(reader));
+}
+
+// From `reader`, and to console_.
+Result<> ProcessIo::copy_terminal(UniqueFd reader) {
   if (child_[kOut].valid()) {
     BERTH_ASSIGN(console_out_,
                  Relay::start(context_.loop, context_.scratch, std::move(reader), std::move(child_[kOut])), "terminal");

@@ -46,6 +46,8 @@ class ProcessIo final {
   [[nodiscard]] engine::Stdio child_ends() const;
   /// The process exists: closes its ends here and, with a terminal, begins to copy. Takes the master side.
   [[nodiscard]] Result<> started(UniqueFd console);
+  /// The same with a terminal that another process holds.
+  [[nodiscard]] Result<> started_apart(UniqueFd reader, UniqueFd writer);
 
   /// Sets the terminal's size. kPrecondition without a terminal.
   [[nodiscard]] Result<> resize(unsigned short columns, unsigned short rows);
@@ -62,6 +64,7 @@ class ProcessIo final {
   enum Stream : std::uint8_t { kIn, kOut, kErr };
 
   explicit ProcessIo(IoContext& context) : context_(context) {}
+  Result<> copy_terminal(UniqueFd reader);
   Result<> open_input(const StdioUri& uri);
   Result<> open_output(Stream stream, const StdioUri& uri);
   Result<> open_output_path(Stream stream, const StdioUri& uri);

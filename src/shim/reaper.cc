@@ -31,4 +31,13 @@ void Reaper::reap() {
   }
 }
 
+void Reaper::ended(pid_t pid, int code) {
+  reap();
+  const auto found = callbacks_.find(pid);
+  if (found == callbacks_.end()) return;
+  const Callback callback = std::move(found->second);
+  callbacks_.erase(found);
+  callback(code);
+}
+
 }  // namespace berth::shim

@@ -32,6 +32,9 @@ class Reaper final {
   void watch(pid_t pid, Callback callback) { callbacks_[pid] = std::move(callback); }
   /// The end of `pid` interests nobody any more; it is collected all the same.
   void forget(pid_t pid) { callbacks_.erase(pid); }
+  /// The end of a process that is no child of ours, told by who has collected it. Where it became ours after all, its
+  /// own code counts.
+  void ended(pid_t pid, int code);
   /// Collects everybody who has ended by now.
   void reap();
 

@@ -20,18 +20,16 @@ bool read_scope(JsonReader& reader, bool& pod) {
   return true;
 }
 
-bool read_engine(JsonReader& reader, bool& external) {
-  std::string word;
+bool read_engine(JsonReader& reader, std::string& word) {
   if (!reader.string(word)) return false;
-  if (word != "process" && word != "external") return reader.fail_here("must be process or external");
-  external = word == "external";
-  return true;
+  const bool known = word == "process" || word == "external" || word == "shim";
+  return known || reader.fail_here("must be process, external or shim");
 }
 
 /// What a document says beside the configuration itself.
 struct Read {
   std::uint64_t version = 0;
-  bool external = false;
+  std::string engine = "process";
 };
 
 bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& config, Read& read) {
@@ -42,7 +40,8 @@ bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& confi
   if (name == "ipc") return read_scope(reader, config.pod_ipc);
   if (name == "uts") return read_scope(reader, config.pod_uts);
   if (name == "shm_size_bytes") return reader.unsigned_number(config.shm_size_bytes, kMaxShm);
-  if (name == "engine") return read_engine(reader, read.external);
+  if (name == "engine") return read_engine(reader, read.engine);
+  if (name == "shim") return reader.string(config.shim);
   if (name == "runtime_binary") return reader.string(config.runtime_binary);
   if (name == "runtime_root") return reader.string(config.runtime_root);
   if (name == "cgroup_parent") return reader.string(config.cgroup_parent);
@@ -58,6 +57,18 @@ bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& confi
   return reader.skip(nullptr);
 }
 
+Result<> check_engine(const SandboxConfig& config, std::string_view engine) {
+  if (config.shim.starts_with('/') != (engine == "shim") || (engine != "shim" && !config.shim.empty())) {
+    return fail(Code::kInvalid, "shim: an absolute path with engine shim, and only with it");
+  }
+  const bool binary = config.runtime_binary.starts_with('/');
+  if (!config.runtime_binary.empty() && !binary) return fail(Code::kInvalid, "runtime_binary: not an absolute path");
+  if ((engine == "external" && !binary) || (engine == "process" && binary)) {
+    return fail(Code::kInvalid, "runtime_binary: needed with engine external, and of none without a runtime");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
@@ -71,9 +82,7 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   if (read.version != 1) return fail(Code::kInvalid, "version: this shim reads version 1 only");
   if (!valid_id(config.sandbox_id)) return fail(Code::kInvalid, "sandbox_id: not an id");
   if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
-  if (read.external != config.runtime_binary.starts_with('/')) {
-    return fail(Code::kInvalid, "runtime_binary: an absolute path with engine external, and only with it");
-  }
+  BERTH_TRY(check_engine(config, read.engine), "engine");
   if (!config.runtime_root.empty() && !config.runtime_root.starts_with('/')) {
     return fail(Code::kInvalid, "runtime_root: not an absolute path");
   }

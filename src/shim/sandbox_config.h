@@ -20,8 +20,12 @@ struct SandboxConfig {
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
   std::uint64_t log_max_line_bytes = 16384;
-  std::string runtime_binary;  ///< engine "external": the OCI command-line runtime, absolute; empty: our own engine
-  std::string runtime_root;    ///< its state folder; empty: `runtime` in the pod's folder
+  std::string shim;  ///< engine "shim": the containerd shim v2 that runs the containers, absolute; else empty
+  /// Engine "external": the OCI command-line runtime, absolute. Engine "shim": the one that a shim of runc's kind is to
+  /// run, or empty. Empty without `shim`: our own engine.
+  std::string runtime_binary;
+  /// Its state folder; empty: `runtime` in the pod's folder, with `shim` the shim's own choice.
+  std::string runtime_root;
 };
 
 inline constexpr std::size_t kMaxSandboxJsonBytes = 1U << 20;

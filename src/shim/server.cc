@@ -17,6 +17,7 @@
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
 #include "shim/pod_record.h"
+#include "shim/remote.h"
 #include "shim/sandbox.h"
 #include "shim/sandbox_config.h"
 #include "shim/services.h"
@@ -71,6 +72,10 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   };
   Pod pod(*loop, engine, std::move(pod_options));
   BERTH_TRY(pod.start_reaping(), "children");
+  auto* const remote = dynamic_cast<RemoteEngine*>(&engine);
+  if (remote != nullptr) {
+    BERTH_TRY(remote->attach(*loop, [&pod](pid_t pid, int code) { pod.reaper().ended(pid, code); }), "engine");
+  }
   ExecSync execs(pod);
   ttrpc::Server server(*loop, server_options());
   const auto stop = [&server, &loop] {
@@ -104,6 +109,7 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   loop->remove(signals);
   // The pod's containers do not outlive their supervisor, whatever ended it.
   pod.remove_all();
+  if (remote != nullptr) remote->shut_down();
   crashpoint("shim.ended");
   ignore(os::remove_file(socket), "the folder goes with the pod");
   return {};

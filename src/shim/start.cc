@@ -28,7 +28,7 @@ std::vector<std::string> own_environment() {
   return result;
 }
 
-Result<> clear_container(engine::process::ProcessEngine& engine, engine::external::ExternalEngine* external,
+Result<> clear_container(engine::process::ProcessEngine& engine, const ClearContainer& clear,
                          const Leftovers::Entry& entry) {
   engine::process::Saved saved;
   saved.id = entry.id;
@@ -42,7 +42,7 @@ Result<> clear_container(engine::process::ProcessEngine& engine, engine::externa
   }
   if (saved.cgroup_path.empty() && saved.spec.linux) saved.cgroup_path = saved.spec.linux->cgroups_path;
   // Its runtime runs its hooks, and has state of its own.
-  if (external != nullptr && !entry.bundle.empty()) return external->clear(entry.id, entry.bundle, saved.cgroup_path);
+  if (clear && !entry.bundle.empty()) return clear(entry.id, entry.bundle, saved.cgroup_path);
   if (saved.cgroup_path.empty()) return {};
   BERTH_ASSIGN(const auto container, engine.attach(std::move(saved)), "container " + entry.id);
   return container->remove();
@@ -72,7 +72,7 @@ Result<std::string> start_server(std::vector<std::string> argv, const std::strin
   return fail(Code::kInternal, "the server did not start: " + (words ? std::string(trim(*words)) : "no log"));
 }
 
-Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, engine::external::ExternalEngine* external,
+Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, const ClearContainer& clear,
                                     const std::string& folder, const std::string& only) {
   const Leftovers leftovers(folder);
   BERTH_ASSIGN(std::vector<Leftovers::Entry> entries, leftovers.list(), "clear the pod");
@@ -84,7 +84,7 @@ Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, engi
   std::optional<Error> first;
   for (const Leftovers::Entry& entry : entries) {
     crashpoint("shim.clear.container");
-    if (auto cleared = clear_container(engine, external, entry); !cleared) {
+    if (auto cleared = clear_container(engine, clear, entry); !cleared) {
       if (!first) first = std::move(cleared).error();
       continue;
     }

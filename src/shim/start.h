@@ -1,9 +1,9 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
-#include "engine/external/external_engine.h"
 #include "engine/process/process_engine.h"
 
 namespace berth::shim {
@@ -13,12 +13,15 @@ namespace berth::shim {
 /// error has what the server said.
 [[nodiscard]] Result<std::string> start_server(std::vector<std::string> argv, const std::string& folder);
 
+/// Removes what a dead shim left of a container whose runtime is not ours.
+using ClearContainer =
+    std::function<Result<>(const std::string& id, const std::string& bundle, const std::string& cgroup_path)>;
+
 /// The `delete` command: removes what a shim that is gone left of its containers (Leftovers), and its socket. Returns
 /// the DeleteResponse as bytes. Idempotent. Errors: those of the engine; the other containers are removed all the same.
-/// `external`: the pod's engine, when it is one; borrowed, or nullptr. `only`: of containerd, whose bundle `folder` is:
+/// `clear`: of the pod's engine, where it is not ours; may be empty. `only`: of containerd, whose bundle `folder` is:
 /// the one container to clear, recorded or not; empty: all.
-[[nodiscard]] Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine,
-                                                  engine::external::ExternalEngine* external, const std::string& folder,
-                                                  const std::string& only = {});
+[[nodiscard]] Result<std::string> clear_dead_shim(engine::process::ProcessEngine& engine, const ClearContainer& clear,
+                                                  const std::string& folder, const std::string& only = {});
 
 }  // namespace berth::shim

@@ -12,6 +12,7 @@
 #include "os/file.h"
 #include "os/pidfd.h"
 #include "shim/pod.h"
+#include "shim/remote.h"
 
 // What the task service's calls do to the pod.
 namespace berth::shim {
@@ -39,6 +40,13 @@ Error start_error(Error error) {
   const bool program =
       error.code() == Code::kNotFound || error.code() == Code::kDenied || error.errno_value() == ENOEXEC;
   return program ? std::move(error).as(Code::kInvalid) : std::move(error);
+}
+
+Result<> begin_io(ProcessIo& io, Container& container, pid_t pid, UniqueFd console) {
+  auto* const remote = dynamic_cast<RemoteTerminals*>(container.engine.get());
+  if (remote == nullptr) return io.started(std::move(console));
+  RemoteTerminal terminal = remote->take_terminal(pid);
+  return io.started_apart(std::move(terminal.output), std::move(terminal.input));
 }
 
 Result<> set_state(Container& container, ProcessState from, ProcessState to, Result<> (engine::Container::*change)()) {
@@ -123,7 +131,8 @@ Result<pid_t> Pod::create(CreateParams params) {
       log_warn("cgroup of the container is not recorded", {{"container", params.id}, {"err", recorded.error().text()}});
     }
   }
-  if (auto copying = prepared.io->started(container.engine->take_console()); !copying) {
+  if (auto copying = begin_io(*prepared.io, container, container.init.pid, container.engine->take_console());
+      !copying) {
     if (auto undone = container.engine->remove(); !undone) {
       log_error("container stays", {{"container", params.id}, {"err", undone.error().text()}});
     } else {
@@ -198,7 +207,7 @@ Result<pid_t> Pod::start_exec(const std::shared_ptr<Container>& container, std::
     if (options_.on_exit) options_.on_exit(*owner, name, found->second);
   });
   process.io = std::move(*io);
-  if (auto copying = process.io->started(std::move(made->console)); !copying) {
+  if (auto copying = begin_io(*process.io, *container, process.pid, std::move(made->console)); !copying) {
     ignore(os::pidfd_signal(process.pidfd.get(), SIGKILL), "it may have ended");
     return fail(std::move(copying).error().in(step));
   }
@@ -309,6 +318,10 @@ Result<> Pod::resize(std::string_view id, std::string_view exec_id, std::uint32_
   BERTH_ASSIGN(TaskProcess* const process, find_process(id, exec_id), "resize");
   if (columns > 0xffff || rows > 0xffff) return fail(Code::kInvalid, "terminal size is out of range");
   if (process->io == nullptr) return fail(Code::kPrecondition, "the process has no terminal");
+  BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "resize");
+  if (auto* const remote = dynamic_cast<RemoteTerminals*>(container->engine.get()); remote != nullptr) {
+    return remote->resize(process->pid, static_cast<unsigned short>(columns), static_cast<unsigned short>(rows));
+  }
   return process->io->resize(static_cast<unsigned short>(columns), static_cast<unsigned short>(rows));
 }
 

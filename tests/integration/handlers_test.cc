@@ -32,6 +32,7 @@ struct WithHandlers {
                 "[handlers.berth]\nengine = \"process\"\n"
                 "[handlers.crun]\nengine = \"external\"\nbinary = \"/usr/bin/crun\"\n"
                 "[handlers.runc]\nengine = \"external\"\nbinary = \"/usr/sbin/runc\"\n"
+                "[handlers.runc-shim]\nshim = \"/usr/bin/containerd-shim-runc-v2\"\n"
                 "[handlers.absent]\nengine = \"external\"\nbinary = \"/no/such/runtime\"\n"};
   }
 };
@@ -52,7 +53,10 @@ class HandlerTest : public HostTest<WithHandlers>, public testing::WithParamInte
     EXPECT_THAT(os::list_dir(host().state() + "/pods").value_or(std::vector<std::string>{"?"}), IsEmpty());
     EXPECT_THAT(cgroups_left(), IsEmpty());
   }
-  static bool external() { return GetParam().binary[0] != '\0'; }
+  /// Its runtime keeps state in the pod's folder.
+  static bool external() {
+    return std::string_view(GetParam().handler).find("runc-shim") != 0 && GetParam().binary[0] != '\0';
+  }
   std::string run(const std::string& script, const std::string& name = "main") {
     return must(cri().run(pod_, host().shell_config(name, script), config_));
   }
@@ -89,8 +93,13 @@ class HandlerTest : public HostTest<WithHandlers>, public testing::WithParamInte
 
 INSTANTIATE_TEST_SUITE_P(Handlers, HandlerTest,
                          testing::Values(Named{"berth", ""}, Named{"crun", "/usr/bin/crun"},
-                                         Named{"runc", "/usr/sbin/runc"}),
-                         [](const auto& parameter) { return std::string(parameter.param.handler); });
+                                         Named{"runc", "/usr/sbin/runc"},
+                                         Named{"runc-shim", "/usr/bin/containerd-shim-runc-v2"}),
+                         [](const auto& parameter) {
+                           std::string name = parameter.param.handler;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 TEST_P(HandlerTest, ALifeFromPodToNothing) {
   EXPECT_EQ(must(cri().pod_status(pod_)).runtime_handler(), GetParam().handler);
@@ -221,7 +230,7 @@ class HandlersTest : public HostTest<WithHandlers> {
 };
 
 TEST_F(HandlersTest, AreListedWithWhatTheyAre) {
-  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc"));
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc", "runc-shim"));
   pb::StatusRequest verbose;
   verbose.set_verbose(true);
   const auto status = must(cri().call(&Runtime::Status, verbose));
@@ -233,15 +242,15 @@ TEST_F(HandlersTest, AreListedWithWhatTheyAre) {
 TEST_F(HandlersTest, OneWithoutItsProgramIsToldAndRefused) {
   EXPECT_THAT(host().daemon_log(), HasSubstr("a handler is not ready"));
   EXPECT_TRUE(fails(cri().run_pod(pod("p"), "absent"), Code::kUnavailable, "/no/such/runtime"));
-  EXPECT_TRUE(
-      fails(cri().run_pod(pod("p"), "nobody"), Code::kNotFound, "known: \"absent\", \"berth\", \"crun\", \"runc\""));
+  EXPECT_TRUE(fails(cri().run_pod(pod("p"), "nobody"), Code::kNotFound,
+                    "known: \"absent\", \"berth\", \"crun\", \"runc\", \"runc-shim\""));
   EXPECT_THAT(must(cri().pods()), IsEmpty());
 }
 
 TEST_F(HandlersTest, ComeAndGoBySighup) {
   if (!os::exists("/usr/bin/crun")) GTEST_SKIP() << "/usr/bin/crun is not here";
   reload("[handlers.later]\nengine = \"external\"\nbinary = \"/usr/bin/crun\"\n", "handlers are read anew");
-  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc"));
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc", "runc-shim"));
   const auto config = pod("later");
   const auto id = must(cri().run_pod(config, "later"));
   const auto container = must(cri().run(id, host().shell_config("main", "exec sleep 1000"), config));
@@ -249,10 +258,10 @@ TEST_F(HandlersTest, ComeAndGoBySighup) {
   // One wrong handler among right ones: none is taken.
   reload("[handlers.good]\nengine = \"process\"\n[handlers.bad]\nengine = \"wasm\"\n",
          "the configuration stays as it was");
-  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc"));
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "later", "runc", "runc-shim"));
 
   reload("[runtime]\ndefault_handler = \"runc\"\n", "handlers are read anew");
-  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc"));
+  EXPECT_THAT(listed(), ElementsAre("", "absent", "berth", "crun", "runc", "runc-shim"));
   EXPECT_TRUE(fails(cri().run_pod(pod("p"), "later"), Code::kNotFound, "later"));
   // The pod of the handler that is gone lives on, in this daemon and in the next.
   EXPECT_EQ(must(cri().shell(container, "echo lives")), "lives\n");

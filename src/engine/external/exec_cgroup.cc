@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <csignal>
+#include <vector>
 
+#include "base/strings.h"
 #include "engine/process/cgroup.h"
 #include "os/file.h"
 
@@ -18,6 +20,30 @@ bool in_unified(const os::CgroupLayout& layout, const std::string& path) {
   return layout.unified.valid() && os::open_at(layout.unified.get(), relative(path), O_PATH | O_DIRECTORY).has_value();
 }
 
+Result<> move_one(const os::CgroupLayout& layout, const std::string& path, pid_t pid) {
+  const std::string file = relative(path) + "/cgroup.procs";
+  for (const auto& hierarchy : layout.hierarchies) {
+    BERTH_TRY(os::write_existing_at(hierarchy.root.get(), file, std::to_string(pid)), "move " + std::to_string(pid));
+  }
+  if (!layout.v2 && in_unified(layout, path)) {
+    BERTH_TRY(os::write_existing_at(layout.unified.get(), file, std::to_string(pid)), "move " + std::to_string(pid));
+  }
+  return {};
+}
+
+// Of its first thread.
+std::vector<pid_t> children_of(pid_t pid) {
+  constexpr std::size_t kMaxList = 64U << 10;
+  std::vector<pid_t> children;
+  const std::string number = std::to_string(pid);
+  const auto text = os::read_file("/proc/" + number + "/task/" + number + "/children", kMaxList);
+  if (!text) return children;
+  for (const auto word : split(*text, ' ')) {
+    if (const auto child = parse_number<pid_t>(trim(word)); child && *child > 0) children.push_back(*child);
+  }
+  return children;
+}
+
 }  // namespace
 
 Result<> make_exec_cgroup(const os::CgroupLayout& layout, const std::string& container, const std::string& sub) {
@@ -30,6 +56,18 @@ Result<> make_exec_cgroup(const os::CgroupLayout& layout, const std::string& con
   BERTH_ASSIGN(const process::Cgroup group, process::Cgroup::locate(layout, path, sub), "cgroup of the exec");
   BERTH_TRY(group.create(true), "cgroup of the exec");
   if (in_unified(layout, container)) BERTH_TRY(os::make_cgroup(layout.unified.get(), path), "cgroup of the exec");
+  return {};
+}
+
+Result<> move_to_exec_cgroup(const os::CgroupLayout& layout, const std::string& container, const std::string& sub,
+                             pid_t pid) {
+  constexpr std::size_t kMaxMoved = 256;
+  // Each after its parent: who is born to a moved one is in the exec's cgroup already.
+  std::vector<pid_t> all = {pid};
+  for (std::size_t i = 0; i < all.size() && i < kMaxMoved; ++i) {
+    BERTH_TRY(move_one(layout, container + "/" + sub, all[i]), "cgroup of the exec");
+    for (const pid_t child : children_of(all[i])) all.push_back(child);
+  }
   return {};
 }
 

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <string>
 
 #include "base/result.h"
@@ -11,6 +13,9 @@ namespace berth::engine::external {
 /// container's cgroup; `sub`: a name.
 [[nodiscard]] Result<> make_exec_cgroup(const os::CgroupLayout& layout, const std::string& container,
                                         const std::string& sub);
+/// Moves `pid`, which runs in the container's cgroup, into the exec's, and the children that it has by then.
+[[nodiscard]] Result<> move_to_exec_cgroup(const os::CgroupLayout& layout, const std::string& container,
+                                           const std::string& sub, pid_t pid);
 /// With `kill` ends every process in it. Removes it if nothing is in it any more: true when it is gone. Idempotent.
 [[nodiscard]] Result<bool> end_exec_cgroup(const os::CgroupLayout& layout, const std::string& container,
                                            const std::string& sub, bool kill);
