@@ -23,6 +23,9 @@ TEST(PodFiles, SandboxJson) {
   const auto node = sandbox_json(record, {.binary = "/usr/bin/crun"}, 1);
   EXPECT_THAT(node, HasSubstr(R"("hostname":"","ipc":"node","uts":"node","shm_size_bytes":0)"));
   EXPECT_THAT(node, HasSubstr(R"("engine":"external","runtime_binary":"/usr/bin/crun"})"));
+  EXPECT_THAT(sandbox_json(record, {.shim = "/s"}, 1), HasSubstr(R"("engine":"shim","shim":"/s"})"));
+  EXPECT_THAT(sandbox_json(record, {.shim = "/s", .binary = "/b"}, 1),
+              HasSubstr(R"("engine":"shim","shim":"/s","runtime_binary":"/b"})"));
   EXPECT_THAT(sandbox_json(record, {.binary = "/b", .root = "/r"}, 1),
               HasSubstr(R"("runtime_binary":"/b","runtime_root":"/r"})"));
 }

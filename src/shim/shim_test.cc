@@ -56,15 +56,27 @@ TEST(SandboxConfig, EveryMember) {
 
 TEST(SandboxConfig, BadOnesAreRefused) {
   for (const char* text :
-       {"", "[]", "{", R"({"sandbox_id":"a"})", R"({"version":2,"sandbox_id":"a"})", R"({"version":1})",
-        R"({"version":1,"sandbox_id":"../a"})", R"({"version":1,"sandbox_id":"a","ipc":"host"})",
+       {"",
+        "[]",
+        "{",
+        R"({"sandbox_id":"a"})",
+        R"({"version":2,"sandbox_id":"a"})",
+        R"({"version":1})",
+        R"({"version":1,"sandbox_id":"../a"})",
+        R"({"version":1,"sandbox_id":"a","ipc":"host"})",
         R"({"version":1,"sandbox_id":"a","shm_size_bytes":-1})",
         R"({"version":1,"sandbox_id":"a","log_max_line_bytes":0})",
-        R"({"version":1,"sandbox_id":"a","engine":"external"})", R"({"version":1,"sandbox_id":"a","engine":"vm"})",
+        R"({"version":1,"sandbox_id":"a","engine":"external"})",
+        R"({"version":1,"sandbox_id":"a","engine":"vm"})",
         R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"crun"})",
         R"({"version":1,"sandbox_id":"a","runtime_binary":"/usr/bin/crun"})",
+        R"({"version":1,"sandbox_id":"a","engine":"shim"})",
+        R"({"version":1,"sandbox_id":"a","shim":"/s"})",
+        R"({"version":1,"sandbox_id":"a","engine":"shim","shim":"s"})",
+        R"({"version":1,"sandbox_id":"a","engine":"external","shim":"/s","runtime_binary":"/b"})",
         R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"/b","runtime_root":"r"})",
-        R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})", R"({"version":1,"sandbox_id":"a"} x)"}) {
+        R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})",
+        R"({"version":1,"sandbox_id":"a"} x)"}) {
     EXPECT_FALSE(parse_sandbox_config(text)) << text;
   }
 }
@@ -76,6 +88,10 @@ TEST(SandboxConfig, ARuntimeOfItsOwn) {
   EXPECT_EQ(config->runtime_binary, "/usr/bin/crun");
   EXPECT_EQ(config->runtime_root, "/r");
   EXPECT_EQ(parse_sandbox_config(R"({"version":1,"sandbox_id":"a","engine":"process"})")->runtime_binary, "");
+  const auto shim = parse_sandbox_config(R"({"version":1,"sandbox_id":"a","engine":"shim","shim":"/s"})");
+  ASSERT_TRUE(shim) << shim.error().text();
+  EXPECT_EQ(shim->shim, "/s");
+  EXPECT_EQ(shim->runtime_binary, "");
 }
 
 TEST(Containerd, EachVersionGetsItsFormOfTheAddress) {

@@ -146,7 +146,7 @@ TEST_F(ForeignShimTest, OneThatIsKilledTakesItsContainersAndIsReplaced) {
 TEST_F(ForeignShimTest, OneThatHangsIsNamedAndKeepsNobody) {
   const auto id = run("trap 'exit 5' TERM; while :; do sleep 0.05; done");
   ASSERT_EQ(::kill(the_shim(), SIGSTOP), 0);
-  EXPECT_TRUE(fails(cri().exec(id, {"true"}), Code::kTimeout, "containerd-shim-runc-v2 Exec: no answer within"));
+  EXPECT_TRUE(fails(cri().exec(id, {"true"}), Code::kUnavailable, "containerd-shim-runc-v2 Exec: no answer within"));
   expect_bystander_well();
   must(cri().stop(id, 20));
   // The signal went by us, and the code is its own although the shim never told it.
@@ -202,6 +202,8 @@ class FalseShimTest : public ForeignShimTest {
 TEST_F(FalseShimTest, IsTold) {
   make("echo out of order >&2; exit 3");
   expect_refused(Code::kUnavailable, "false-shim start: exit code 3: out of order");
+  make("echo garbage; sleep 1000 &");
+  expect_refused(Code::kUnavailable, "false-shim start: it has left no process of the same program");
   make("exit 0");
   expect_refused(Code::kUnavailable, "false-shim start: it has left no process of the same program");
 }

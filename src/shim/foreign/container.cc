@@ -61,6 +61,8 @@ Result<> delete_task(const ForeignContainer::Parts& parts) {
 }  // namespace
 
 Error explain(Error error) {
+  // To our own callers a time limit is theirs.
+  if (error.code() == Code::kTimeout) return std::move(error).as(Code::kUnavailable);
   if (link_failed(error) || error.code() != Code::kInternal) return error;
   return engine::external::classify(error.text());
 }

@@ -84,7 +84,11 @@ Result<ForeignContainer::Parts> Engine::parts_of(const std::string& id, const st
 Result<std::shared_ptr<Link>> Engine::link() {
   if (loop_ == nullptr) return fail(Code::kPrecondition, "the engine is not attached to a loop");
   if (program_ != nullptr && program_->link()->alive()) return program_->link();
-  program_.reset();
+  if (program_ != nullptr) {
+    // That it has ended may be on its way through the loop; a program that is replaced tells nothing any more.
+    program_ended(program_->link().get(), Error(Code::kUnavailable, "found dead"));
+    program_.reset();
+  }
   // Which connection has ended is known by the time that it ends.
   const auto which = std::make_shared<const Link*>(nullptr);
   BERTH_ASSIGN(
@@ -97,8 +101,7 @@ Result<std::shared_ptr<Link>> Engine::link() {
 
 void Engine::kill_program(const Link* link) {
   if (program_ == nullptr || program_->link().get() != link || !link->alive()) return;
-  log_error("a shim does not tell that its process has ended: it is killed",
-            {{"shim", options_.binary}, {"sandbox", options_.sandbox_id}});
+  log_error("a shim does not answer: it is killed", {{"shim", options_.binary}, {"sandbox", options_.sandbox_id}});
   program_->kill();
 }
 
@@ -172,7 +175,7 @@ Result<std::unique_ptr<engine::Container>> Engine::create(engine::CreateRequest 
   auto made = create_in(request, parts);
   if (made) return std::make_unique<ForeignContainer>(std::move(parts));
   // One that does not answer may still create it later.
-  if (made.error().code() == Code::kTimeout) kill_program(parts.link.get());
+  if (made.error().code() == Code::kUnavailable && parts.link != nullptr) kill_program(parts.link.get());
   if (auto cleared = clear_container(parts); !cleared) {
     log_error("a container that could not be created leaves something",
               {{"container", request.id}, {"err", cleared.error().text()}});

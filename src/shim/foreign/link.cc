@@ -122,6 +122,9 @@ void Link::call_later(std::string_view method, std::string_view payload, Callbac
 
 void Link::read_ready() {
   if (ended_) return;
+  // The socket blocks, and a call that waited in the meantime may have read what the loop was woken for.
+  const auto readable = os::wait_readable(socket_.get(), milliseconds(0));
+  if (readable && !*readable) return;
   std::array<char, kReadBuffer> buffer;
   const auto got = os::receive_some(socket_.get(), buffer);
   if (!got) return end(got.error());

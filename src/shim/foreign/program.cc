@@ -195,11 +195,11 @@ Result<> Program::clear(const ProgramOptions& options) {
     }
   }
   // Where nobody listens any more: shims keep theirs in a folder that all share.
-  const std::string socket(words[2]);
+  const std::string place(words[2]);
   struct stat info{};
-  const bool is_socket = ::lstat(socket.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
-  if (is_socket && !os::unix_connect(socket, milliseconds(100))) {
-    ignore(os::remove_file(socket), "the next start replaces it");
+  const bool is_socket = ::lstat(place.c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+  if (is_socket && !os::unix_connect(place, milliseconds(100))) {
+    ignore(os::remove_file(place), "the next start replaces it");
   }
   return os::remove_file(home(options) + "/shim");
 }

@@ -36,7 +36,9 @@ class Program final {
   Program& operator=(const Program&) = delete;
   Program(Program&&) = delete;
   Program& operator=(Program&&) = delete;
-  ~Program() { link_->close(); }
+  ~Program() {
+    if (link_ != nullptr) link_->close();
+  }
 
   [[nodiscard]] const std::shared_ptr<Link>& link() const { return link_; }
   /// Kills it and waits two seconds for its end, so that its children have become ours; removes its socket.
