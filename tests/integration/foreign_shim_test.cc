@@ -145,7 +145,16 @@ TEST_F(ForeignShimTest, OneThatIsKilledTakesItsContainersAndIsReplaced) {
 
 TEST_F(ForeignShimTest, OneThatHangsIsNamedAndKeepsNobody) {
   const auto id = run("trap 'exit 5' TERM; while :; do sleep 0.05; done");
-  ASSERT_EQ(::kill(the_shim(), SIGSTOP), 0);
+  const pid_t shim = the_shim();
+  ASSERT_EQ(::kill(shim, SIGSTOP), 0);
+  // Its threads stop one by one.
+  ASSERT_TRUE(wait_until(kPatience, [&] {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(shim) + "/task")) {
+      const auto stat = os::read_file(thread.path().string() + "/stat", 4096).value_or("");
+      if (stat.find(") T ") == std::string::npos) return false;
+    }
+    return true;
+  }));
   EXPECT_TRUE(fails(cri().exec(id, {"true"}), Code::kUnavailable, "containerd-shim-runc-v2 Exec: no answer within"));
   expect_bystander_well();
   must(cri().stop(id, 20));
@@ -179,12 +188,25 @@ class FalseShimTest : public ForeignShimTest {
     EXPECT_TRUE(ok(os::remove_file(drop_in())));
     ASSERT_TRUE(ok(host().stop_daemon()));
     ASSERT_TRUE(ok(host().start_daemon()));
+    EXPECT_TRUE(wait_until(kPatience, [&] { return false_shims() == 0; }));
+  }
+  static std::size_t false_shims() {
+    std::size_t count = 0;
+    for (const auto& entry : os::list_dir("/proc").value_or(std::vector<std::string>())) {
+      count += os::read_file("/proc/" + entry + "/cmdline", 65536).value_or("").starts_with(host().dir() + "/false-");
+    }
+    return count;
   }
   static std::string drop_in() { return host().dir() + "/config.d/false.toml"; }
-  /// Makes `script` the handler "false"; the daemon is started again for it.
-  static void make(const std::string& script) {
-    const std::string path = host().dir() + "/false-shim";
-    must(os::write_file_atomic(path, "#!/bin/sh\nfor last; do :; done\n" + script, 0755));
+  /// Makes a shim of this `kind` the handler "false": `script`, or if empty a program that lies. The daemon is started
+  /// again for it.
+  static void make(const std::string& kind, const std::string& script) {
+    const std::string path = host().dir() + "/false-" + kind;
+    if (script.empty()) {
+      std::filesystem::create_symlink(BERTH_FALSE_SHIM, path);
+    } else {
+      must(os::write_file_atomic(path, "#!/bin/sh\nfor last; do :; done\n" + script, 0755));
+    }
     must(os::make_dirs(host().dir() + "/config.d"));
     must(os::write_file_atomic(drop_in(), "[handlers.false]\nshim = \"" + path + "\"\n"));
     must(host().stop_daemon());
@@ -200,12 +222,41 @@ class FalseShimTest : public ForeignShimTest {
 };
 
 TEST_F(FalseShimTest, IsTold) {
-  make("echo out of order >&2; exit 3");
+  make("shim", "echo out of order >&2; exit 3");
   expect_refused(Code::kUnavailable, "false-shim start: exit code 3: out of order");
-  make("echo garbage; sleep 1000 &");
+  make("shim", "echo garbage; sleep 1000 &");
   expect_refused(Code::kUnavailable, "false-shim start: it has left no process of the same program");
-  make("exit 0");
+  make("shim", "exit 0");
   expect_refused(Code::kUnavailable, "false-shim start: it has left no process of the same program");
+}
+
+TEST_F(FalseShimTest, ThatLiesIsNotBelieved) {
+  make("pid", "");
+  expect_refused(Code::kCorrupt, "the shim tells pid 1, which is not in the container's cgroup");
+  make("noise", "");
+  expect_refused(Code::kCorrupt, "false-noise Create: frame length");
+  make("leaver", "");
+  expect_refused(Code::kUnavailable, "false-leaver Create: it has closed the connection");
+}
+
+TEST_F(FalseShimTest, ThatIsDeafIsNamedAndGone) {
+  make("deaf", "");
+  expect_refused(Code::kUnavailable, "false-deaf Create: no answer within 30000 ms");
+}
+
+TEST_F(FalseShimTest, WhatRuncIsToDoReachesIt) {
+  const std::string kept = host().dir() + "/kept";
+  must(os::make_dirs(host().dir() + "/config.d"));
+  must(os::write_file_atomic(drop_in(), "[handlers.false]\nshim = \"" + std::string(kShim) +
+                                            "\"\nbinary = \"/usr/sbin/runc\"\nroot = \"" + kept + "\"\n"));
+  must(host().stop_daemon());
+  must(host().start_daemon());
+  const auto config = host().pod_config("false");
+  const auto pod = must(cri().run_pod(config, "false"));
+  const auto id = must(cri().run(pod, host().shell_config("main", "exec sleep 1000"), config));
+  EXPECT_TRUE(os::exists(kept + "/berth/" + id + "/state.json"));
+  must(cri().end_pod(pod));
+  EXPECT_FALSE(os::exists(kept + "/berth/" + id));
 }
 
 }  // namespace

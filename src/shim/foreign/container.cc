@@ -157,7 +157,7 @@ Result<engine::Process> ForeignContainer::start_exec(const std::string& exec_id,
   task::StartRequest request;
   request.set_id(parts_.id);
   request.set_exec_id(exec_id);
-  auto reply = parts_.link->ask<task::StartResponse>("Start", request, kStartLimit);
+  auto reply = parts_.link->ask<task::StartResponse>("Start", request, kCallLimit);
   if (!reply) return fail(explain(std::move(reply).error()));
   engine::Process process;
   process.pid = static_cast<pid_t>(reply->pid());
