@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/strings.h"
+#include "cri/metrics.h"
 #include "cri/service_impl.h"
 #include "os/file.h"
 
@@ -173,6 +174,24 @@ Result<pb::ListPodSandboxStatsResponse> ServiceImpl::list_pod_sandbox_stats(
     if (record->state == SandboxState::kReady && matches(*record, request.filter())) {
       *answer.add_stats() = pod_figures(*record);
     }
+  }
+  return answer;
+}
+
+Result<pb::ListMetricDescriptorsResponse> ServiceImpl::list_metric_descriptors(
+    const Call& /*call*/, const pb::ListMetricDescriptorsRequest& /*request*/) {
+  return metric_descriptors();
+}
+
+Result<pb::ListPodSandboxMetricsResponse> ServiceImpl::list_pod_sandbox_metrics(
+    const Call& /*call*/, const pb::ListPodSandboxMetricsRequest& /*request*/) {
+  pb::ListPodSandboxMetricsResponse answer;
+  for (const auto& record : registry_->sandboxes()) {
+    if (record->state != SandboxState::kReady) continue;
+    const auto stats = pod_figures(*record);
+    *answer.add_pod_metrics() =
+        pod_metrics({*record, stats, [this](const std::string& id) { return registry_->container(id); },
+                     [this](const std::string& id) { return stats_.log_dropped(id); }});
   }
   return answer;
 }

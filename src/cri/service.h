@@ -94,6 +94,10 @@ class Service {
   virtual Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) = 0;
   virtual Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
                                                                          const pb::ListPodSandboxStatsRequest&) = 0;
+  virtual Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(
+      const Call&, const pb::ListMetricDescriptorsRequest&) = 0;
+  virtual Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(
+      const Call&, const pb::ListPodSandboxMetricsRequest&) = 0;
 
   /// GetContainerEvents: Registry::follow() and unfollow().
   virtual std::uint64_t follow_events(EventSink sink) = 0;

@@ -70,6 +70,10 @@ class ServiceImpl final : public Service {
   Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) override;
   Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
                                                                  const pb::ListPodSandboxStatsRequest&) override;
+  Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(const Call&,
+                                                                    const pb::ListMetricDescriptorsRequest&) override;
+  Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(const Call&,
+                                                                     const pb::ListPodSandboxMetricsRequest&) override;
   std::uint64_t follow_events(EventSink sink) override { return registry_->follow(std::move(sink)); }
   void unfollow_events(std::uint64_t follower) override { registry_->unfollow(follower); }
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;

@@ -17,12 +17,4 @@ inline grpc::ServerUnaryReactor* refuse(grpc::CallbackServerContext* context, co
   return reactor;
 }
 
-/// The answer of a streaming RPC that is not built. Deletes itself.
-template <class Response>
-class RefusedStream final : public grpc::ServerWriteReactor<Response> {
- public:
-  explicit RefusedStream(const char* rpc) { this->Finish(not_built(rpc)); }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace berth::rpc

@@ -236,21 +236,27 @@ grpc::ServerWriteReactor<cri::pb::ContainerEventResponse>* RuntimeService::GetCo
   return follow_events(service_, ending_.get_token());
 }
 
-grpc::ServerUnaryReactor* RuntimeService::ListMetricDescriptors(
-    grpc::CallbackServerContext* context, const cri::pb::ListMetricDescriptorsRequest* /*request*/,
-    cri::pb::ListMetricDescriptorsResponse* /*response*/) {
-  return refuse(context, "ListMetricDescriptors");
+grpc::ServerUnaryReactor* RuntimeService::ListMetricDescriptors(grpc::CallbackServerContext* context,
+                                                                const cri::pb::ListMetricDescriptorsRequest* request,
+                                                                cri::pb::ListMetricDescriptorsResponse* response) {
+  return start_call(lanes_, service_, *context, "ListMetricDescriptors", Lane::kReads,
+                    &cri::Service::list_metric_descriptors, *request, *response);
 }
 
-grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(
-    grpc::CallbackServerContext* context, const cri::pb::ListPodSandboxMetricsRequest* /*request*/,
-    cri::pb::ListPodSandboxMetricsResponse* /*response*/) {
-  return refuse(context, "ListPodSandboxMetrics");
+grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(grpc::CallbackServerContext* context,
+                                                                const cri::pb::ListPodSandboxMetricsRequest* request,
+                                                                cri::pb::ListPodSandboxMetricsResponse* response) {
+  return start_call(lanes_, service_, *context, "ListPodSandboxMetrics", Lane::kReads,
+                    &cri::Service::list_pod_sandbox_metrics, *request, *response);
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxMetricsResponse>* RuntimeService::StreamPodSandboxMetrics(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
-  return new RefusedStream<cri::pb::StreamPodSandboxMetricsResponse>("StreamPodSandboxMetrics");
+    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
+  return stream_list(
+      lanes_, service_, *context, "StreamPodSandboxMetrics",
+      ListForm{&cri::Service::list_pod_sandbox_metrics, &cri::pb::ListPodSandboxMetricsResponse::mutable_pod_metrics,
+               &cri::pb::StreamPodSandboxMetricsResponse::mutable_pod_sandbox_metrics},
+      cri::pb::ListPodSandboxMetricsRequest());
 }
 
 grpc::ServerUnaryReactor* RuntimeService::RuntimeConfig(grpc::CallbackServerContext* context,

@@ -50,23 +50,7 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
   unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
   unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());
-  unary("ListMetricDescriptors", &Runtime::ListMetricDescriptors, pb::ListMetricDescriptorsRequest());
-  unary("ListPodSandboxMetrics", &Runtime::ListPodSandboxMetrics, pb::ListPodSandboxMetricsRequest());
   unary("UpdatePodSandboxResources", &Runtime::UpdatePodSandboxResources, pb::UpdatePodSandboxResourcesRequest());
-
-  const auto stream = [](const char* name, auto open, auto reply) {
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + CriClient::kTimeout);
-    const auto reader = open(&context);
-    EXPECT_FALSE(reader->Read(&reply)) << name;
-    const auto status = reader->Finish();
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << name;
-    EXPECT_NE(status.error_message().find(name), std::string::npos) << status.error_message();
-  };
-  auto& runtime = cri().runtime();
-  stream(
-      "StreamPodSandboxMetrics", [&](auto* c) { return runtime.StreamPodSandboxMetrics(c, {}); },
-      pb::StreamPodSandboxMetricsResponse());
 }
 
 /// The messages of one stream, which must end well.
@@ -278,6 +262,23 @@ TEST_F(ApiTest, UsageFigures) {
       [](auto* c) { return cri().runtime().StreamPodSandboxStats(c, {}); });
   ASSERT_EQ(streamed.size(), 1U);
   EXPECT_EQ(streamed[0].pod_sandbox_stats(0).attributes().id(), pod);
+  const auto metrics = must(cri().call(&Runtime::ListPodSandboxMetrics, pb::ListPodSandboxMetricsRequest()));
+  ASSERT_EQ(metrics.pod_metrics_size(), 1);
+  EXPECT_EQ(metrics.pod_metrics(0).pod_sandbox_id(), pod);
+  EXPECT_EQ(metrics.pod_metrics(0).container_metrics_size(), 2);
+  std::set<std::string> described;
+  const auto descriptors = must(cri().call(&Runtime::ListMetricDescriptors, pb::ListMetricDescriptorsRequest()));
+  for (const auto& descriptor : descriptors.descriptors()) described.insert(descriptor.name());
+  std::set<std::string> told;
+  for (const auto& metric : metrics.pod_metrics(0).metrics()) told.insert(metric.name());
+  for (const auto& one : metrics.pod_metrics(0).container_metrics()) {
+    for (const auto& metric : one.metrics()) told.insert(metric.name());
+  }
+  EXPECT_EQ(told, described) << "of a pod that runs each is there";
+  EXPECT_EQ(read_stream<pb::StreamPodSandboxMetricsResponse>([](auto* c) {
+              return cri().runtime().StreamPodSandboxMetrics(c, {});
+            }).size(),
+            1U);
   of_pod.set_pod_sandbox_id(std::string(64, 'e'));
   EXPECT_TRUE(fails(cri().call(&Runtime::PodSandboxStats, of_pod), Code::kNotFound));
 

@@ -1,0 +1,145 @@
+#include "cri/metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
+
+enum class Extra : std::uint8_t { kNone, kInterface, kFailure };
+
+struct Described {
+  std::string_view name;
+  std::string_view help;
+  pb::MetricType type;
+  Extra extra = Extra::kNone;  ///< a label beside kLabels
+};
+
+// cAdvisor's label keys: the cgroup, the container's (or sandbox's) id, its image and its Kubernetes names.
+constexpr std::array<std::string_view, 6> kLabels{"id", "name", "image", "container", "pod", "namespace"};
+
+constexpr std::array kMetrics{
+    Described{"container_cpu_usage_seconds_total", "CPU time used, over all cores", pb::COUNTER},
+    Described{"container_memory_usage_bytes", "memory charged now, caches included", pb::GAUGE},
+    Described{"container_memory_working_set_bytes", "memory in use less inactive file pages", pb::GAUGE},
+    Described{"container_memory_rss", "anonymous memory", pb::GAUGE},
+    Described{"container_memory_swap", "swap used", pb::GAUGE},
+    Described{"container_memory_failures_total", "page faults since creation", pb::COUNTER, Extra::kFailure},
+    Described{"container_processes", "tasks in the pod", pb::GAUGE},
+    Described{"container_network_receive_bytes_total", "bytes received", pb::COUNTER, Extra::kInterface},
+    Described{"container_network_receive_errors_total", "errors while receiving", pb::COUNTER, Extra::kInterface},
+    Described{"container_network_transmit_bytes_total", "bytes sent", pb::COUNTER, Extra::kInterface},
+    Described{"container_network_transmit_errors_total", "errors while sending", pb::COUNTER, Extra::kInterface},
+    Described{"container_fs_usage_bytes", "bytes in the writable layer", pb::GAUGE},
+    Described{"container_start_time_seconds", "when it was started, since the epoch", pb::GAUGE},
+    Described{"berth_container_log_dropped_bytes_total", "output that could not be written to the log", pb::COUNTER},
+};
+
+/// Adds metrics that share their labels.
+class Writer {
+ public:
+  Writer(google::protobuf::RepeatedPtrField<pb::Metric>& out, std::array<std::string, kLabels.size()> labels)
+      : out_(out), labels_(std::move(labels)) {}
+
+  void add(std::string_view name, std::int64_t timestamp, std::uint64_t value, const std::string& extra = {}) {
+    const auto* const known = std::ranges::find(kMetrics, name, &Described::name);
+    if (known == kMetrics.end()) return;
+    auto& metric = *out_.Add();
+    metric.set_name(std::string(name));
+    metric.set_timestamp(timestamp);
+    metric.set_metric_type(known->type);
+    for (const auto& label : labels_) metric.add_label_values(label);
+    if (known->extra != Extra::kNone) metric.add_label_values(extra);
+    metric.mutable_value()->set_value(value);
+  }
+  void add_cpu(const pb::CpuUsage& cpu) {
+    add("container_cpu_usage_seconds_total", cpu.timestamp(), cpu.usage_core_nano_seconds().value() / kNsPerSecond);
+  }
+  void add_memory(const pb::MemoryUsage& memory) {
+    const auto at = memory.timestamp();
+    add("container_memory_usage_bytes", at, memory.usage_bytes().value());
+    add("container_memory_working_set_bytes", at, memory.working_set_bytes().value());
+    add("container_memory_rss", at, memory.rss_bytes().value());
+    add("container_memory_failures_total", at, memory.page_faults().value(), "pgfault");
+    add("container_memory_failures_total", at, memory.major_page_faults().value(), "pgmajfault");
+  }
+  void add_link(std::int64_t at, const pb::NetworkInterfaceUsage& link) {
+    add("container_network_receive_bytes_total", at, link.rx_bytes().value(), link.name());
+    add("container_network_receive_errors_total", at, link.rx_errors().value(), link.name());
+    add("container_network_transmit_bytes_total", at, link.tx_bytes().value(), link.name());
+    add("container_network_transmit_errors_total", at, link.tx_errors().value(), link.name());
+  }
+
+ private:
+  google::protobuf::RepeatedPtrField<pb::Metric>& out_;
+  std::array<std::string, kLabels.size()> labels_;
+};
+
+void add_container(const MetricSources& sources, const pb::ContainerStats& stats, pb::ContainerMetrics& out) {
+  const std::string& id = stats.attributes().id();
+  const auto record = sources.container(id);
+  if (record == nullptr) return;
+  const auto& pod = sources.sandbox.config.metadata();
+  out.set_container_id(id);
+  Writer writer(*out.mutable_metrics(), {record->cgroups_path, id, record->config.image().image(),
+                                         record->config.metadata().name(), pod.name(), pod.namespace_()});
+  if (stats.has_cpu()) writer.add_cpu(stats.cpu());
+  if (stats.has_memory()) writer.add_memory(stats.memory());
+  if (stats.has_swap()) {
+    writer.add("container_memory_swap", stats.swap().timestamp(), stats.swap().swap_usage_bytes().value());
+  }
+  const auto& layer = stats.writable_layer();
+  writer.add("container_fs_usage_bytes", layer.timestamp(), layer.used_bytes().value());
+  writer.add("container_start_time_seconds", 0, static_cast<std::uint64_t>(record->started_at_ns) / kNsPerSecond);
+  if (!record->log_path.empty()) {
+    writer.add("berth_container_log_dropped_bytes_total", stats.cpu().timestamp(), sources.log_dropped(id));
+  }
+}
+
+}  // namespace
+
+pb::ListMetricDescriptorsResponse metric_descriptors() {
+  pb::ListMetricDescriptorsResponse answer;
+  for (const auto& metric : kMetrics) {
+    auto& out = *answer.add_descriptors();
+    out.set_name(std::string(metric.name));
+    out.set_help(std::string(metric.help));
+    for (const auto key : kLabels) out.add_label_keys(std::string(key));
+    if (metric.extra == Extra::kInterface) out.add_label_keys("interface");
+    if (metric.extra == Extra::kFailure) out.add_label_keys("failure_type");
+  }
+  return answer;
+}
+
+pb::PodSandboxMetrics pod_metrics(const MetricSources& sources) {
+  pb::PodSandboxMetrics out;
+  const auto& sandbox = sources.sandbox;
+  const auto& figures = sources.stats.linux();
+  out.set_pod_sandbox_id(sandbox.id);
+  const auto& names = sandbox.config.metadata();
+  Writer writer(*out.mutable_metrics(), {sandbox.cgroup_parent, sandbox.id, "", "", names.name(), names.namespace_()});
+  if (figures.has_cpu()) writer.add_cpu(figures.cpu());
+  if (figures.has_memory()) writer.add_memory(figures.memory());
+  if (figures.has_process()) {
+    writer.add("container_processes", figures.process().timestamp(), figures.process().process_count().value());
+  }
+  if (figures.has_network()) {
+    const auto at = figures.network().timestamp();
+    if (figures.network().has_default_interface()) writer.add_link(at, figures.network().default_interface());
+    for (const auto& link : figures.network().interfaces()) writer.add_link(at, link);
+  }
+  for (const auto& container : figures.containers()) {
+    pb::ContainerMetrics metrics;
+    add_container(sources, container, metrics);
+    if (!metrics.container_id().empty()) *out.add_container_metrics() = std::move(metrics);
+  }
+  return out;
+}
+
+}  // namespace berth::cri
