@@ -87,6 +87,10 @@ void ServiceImpl::recover_sandbox(const SandboxPtr& record, bool rebooted) {
     warn("a half-made sandbox is not undone yet", record->id, undo_sandbox(*record));
     return;
   }
+  if (record->state == SandboxState::kStopped || record->state == SandboxState::kRemoving) {
+    // Nothing of it can run; a daemon that was killed in between may have left a container that is said to.
+    if (record->shim_pid == 0) containers_died(record->id, "ShimDied", "the pod was stopped", kKilledExit);
+  }
   auto adopted = rebooted ? Result<>(fail(Code::kUnavailable, "the machine was restarted")) : adopt(*record);
   if (adopted) return;
   const std::string message = adopted.error().text();

@@ -168,8 +168,12 @@ Result<> ServiceImpl::end_shim(Operation& operation, const SandboxRecord& record
   const Stage stage(operation, "end the shim", record.id);
   if (!pidfd) {
     // It has died before. Whoever noticed may still be clearing up after it, or may never have come to it.
-    if (!os::exists(dir_of(record.id) + "/live")) return {};
-    return clean_after_shim(options_.shim_path, dir_of(record.id), record.id);
+    if (os::exists(dir_of(record.id) + "/live")) {
+      BERTH_TRY(clean_after_shim(options_.shim_path, dir_of(record.id), record.id), "end the shim");
+    }
+    // Before the pod counts as stopped: afterwards nobody looks whether its containers were recorded as ended.
+    containers_died(record.id, "ShimDied", "the pod's shim had ended", 137);
+    return {};
   }
   pod.expect_end();
   const auto link = pod.link();
