@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -99,8 +100,15 @@ std::optional<Action> due(const char* name) {
     const MutexLock lock(mutex);
     if (++passes[name] != action->on_pass) return std::nullopt;
   }
+  // A process dies once: while one of its threads is at that, the points of the others stay for another life.
+  static std::atomic<bool> dying = false;
+  const bool kills = action->verb == "kill";
+  if (kills && dying.exchange(true)) return std::nullopt;
   // Of several processes and threads that come by, it is for the one that can take the file away.
-  if (!file.empty() && std::rename(file.c_str(), (file + ".done").c_str()) != 0) return std::nullopt;
+  if (!file.empty() && std::rename(file.c_str(), (file + ".done").c_str()) != 0) {
+    if (kills) dying = false;
+    return std::nullopt;
+  }
   return action;
 }
 

@@ -118,8 +118,7 @@ void Kubelet::count_fired() {
   }
   tally_.daemon_kills += in_daemon;
   const unsigned ours = in_daemon + (killed_alone_ ? 1 : 0);
-  // Fewer deaths than points: two threads came to their points at the same moment.
-  if (deaths_ > ours || (ours > 0 && deaths_ == 0)) {
+  if (deaths_ != ours) {
     fault(&Tally::other, "the daemon died " + std::to_string(deaths_) + " times, " + std::to_string(ours) +
                              " of them by us: " + host_.daemon_log(2000));
   }
