@@ -8,6 +8,7 @@
 #include "cri/metrics.h"
 #include "cri/service_impl.h"
 #include "os/file.h"
+#include "os/pidfd.h"
 
 namespace berth::cri {
 
@@ -131,9 +132,11 @@ void ServiceImpl::sample_pod(const SandboxRecord& record) {
   const std::vector<std::string> paths(cgroups_.hierarchies.size(), record.cgroup_parent);
   std::vector<LinkCounters> links;
   // The shim lives in the pod's network. In the node's own nothing is the pod's.
-  if (!record.host_network && record.shim_pid > 0) {
-    const auto text = os::read_file("/proc/" + std::to_string(record.shim_pid) + "/net/dev", kMaxNetDev);
-    if (text) links = parse_net_dev(*text);
+  if (const auto pod = record.host_network ? nullptr : find_pod(record.id)) {
+    const auto pidfd = pod->pidfd();
+    const auto text = os::read_file("/proc/" + std::to_string(pod->shim_pid()) + "/net/dev", kMaxNetDev);
+    // Only if that process was still the shim after the look was it the pod's network.
+    if (text && pidfd && os::pidfd_signal(pidfd.get(), 0)) links = parse_net_dev(*text);
   }
   pod_stats_.put(record.id, os::cgroup_usage(cgroups_, paths), std::move(links));
 }
