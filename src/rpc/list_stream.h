@@ -2,7 +2,6 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <algorithm>
-#include <exception>
 #include <string>
 #include <utility>
 
@@ -41,16 +40,7 @@ class ListStream final : public grpc::ServerWriteReactor<StreamResponse> {
   static constexpr std::size_t kMessageBytes = 256U << 10;
 
   void work() {
-    const auto start = std::chrono::steady_clock::now();
-    Result<ListResponse> list = fail(Code::kCancelled, "the client went away before the call began");
-    if (!stop_.stop_requested()) {
-      try {
-        list = (service_.*form_.body)(call_, request_);
-      } catch (const std::exception& e) {
-        list = fail(Code::kInternal, std::string("unexpected: ") + e.what());
-      }
-    }
-    log_call(rpc_, Lane::kReads, std::chrono::steady_clock::now() - start, list ? nullptr : &list.error());
+    auto list = run_body(rpc_, Lane::kReads, service_, form_.body, call_, request_);
     if (!list) return this->Finish(to_status(list.error()));
     list_ = std::move(*list);
     // Items are taken from the end, which moves none of the others.

@@ -36,6 +36,24 @@ inline void log_call(std::string_view rpc, Lane lane, std::chrono::nanoseconds t
   }
 }
 
+/// Calls a blocking body on the thread of a lane, logs how it went and catches what it throws.
+template <class Request, class Response>
+Result<Response> run_body(const char* rpc, Lane lane, cri::Service& service,
+                          Result<Response> (cri::Service::*body)(const cri::Call&, const Request&),
+                          const cri::Call& call, const Request& request) {
+  const auto start = std::chrono::steady_clock::now();
+  Result<Response> result = fail(Code::kCancelled, "the client went away before the call began");
+  if (!call.stop.stop_requested()) {
+    try {
+      result = (service.*body)(call, request);
+    } catch (const std::exception& e) {
+      result = fail(Code::kInternal, std::string("unexpected: ") + e.what());
+    }
+  }
+  log_call(rpc, lane, std::chrono::steady_clock::now() - start, result ? nullptr : &result.error());
+  return result;
+}
+
 /// Runs a blocking body `Result<Response> (service.*method)(const Call&, const Request&)` on a lane and finishes the
 /// gRPC call with what it says. Deletes itself when gRPC is done with it. The request stays alive until then (gRPC's
 /// promise).
@@ -57,16 +75,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 
  private:
   void work() {
-    const auto start = std::chrono::steady_clock::now();
-    Result<Response> result = fail(Code::kCancelled, "the client went away before the call began");
-    if (!stop_.stop_requested()) {
-      try {
-        result = (service_.*body_)(call_, request_);
-      } catch (const std::exception& e) {
-        result = fail(Code::kInternal, std::string("unexpected: ") + e.what());
-      }
-    }
-    log_call(rpc_, lane_, std::chrono::steady_clock::now() - start, result ? nullptr : &result.error());
+    auto result = run_body(rpc_, lane_, service_, body_, call_, request_);
     if (!result) {
       Finish(to_status(result.error()));
       return;
