@@ -14,6 +14,7 @@
 #include "os/file.h"
 #include "os/netns.h"
 #include "os/pidfd.h"
+#include "os/process_list.h"
 
 namespace berth::cri {
 
@@ -116,21 +117,16 @@ Result<> clean_after_shim(const std::string& shim_path, const std::string& pod_d
 }
 
 Result<std::vector<FoundShim>> find_shims(const std::string& shim_path) {
-  BERTH_ASSIGN(const auto names, os::list_dir("/proc"), "look for shims");
-  std::vector<FoundShim> found;
-  for (const auto& name : names) {
-    const auto pid = parse_number<pid_t>(name);
-    if (!pid) continue;
-    auto pidfd = os::open_pidfd(*pid);
-    if (!pidfd) continue;
-    const auto command = os::read_file("/proc/" + name + "/cmdline", kMaxShimLog);
-    if (!command) continue;
-    const auto words = split(*command, '\0');
-    if (words.front() != shim_path) continue;
+  const auto id_of = [](const std::vector<std::string>& words) {
     const auto flag = std::ranges::find(words, "-id");
-    if (flag == words.end() || std::next(flag) == words.end()) continue;
-    found.push_back({*pid, std::move(*pidfd), std::string(*std::next(flag))});
-  }
+    return flag == words.end() || std::next(flag) == words.end() ? std::string() : *std::next(flag);
+  };
+  BERTH_ASSIGN(auto processes, os::find_processes([&](const std::vector<std::string>& words) {
+                 return words.front() == shim_path && !id_of(words).empty();
+               }),
+               "look for shims");
+  std::vector<FoundShim> found;
+  for (auto& process : processes) found.push_back({process.pid, std::move(process.pidfd), id_of(process.words)});
   return found;
 }
 

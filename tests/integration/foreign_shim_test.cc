@@ -183,6 +183,18 @@ TEST_F(ForeignShimTest, OursThatIsKilledLeavesNoneOfIt) {
   expect_bystander_well();
 }
 
+TEST_F(ForeignShimTest, OneThatWasNotNotedYetIsFoundAllTheSame) {
+  const auto id = run("exec sleep 1000");
+  const pid_t ours = parent_of(the_shim());
+  ASSERT_GT(ours, 1);
+  // As if ours had been killed between the other's start and the note of it.
+  ASSERT_TRUE(ok(os::remove_file(host().state() + "/pods/" + pod_ + "/foreign/shim")));
+  ASSERT_EQ(::kill(ours, SIGKILL), 0);
+  EXPECT_EQ(must(cri().wait_exited(id)).exit_code(), 137);
+  EXPECT_THAT(programs(kShim), IsEmpty());
+  expect_bystander_well();
+}
+
 /// Programs that are no shims, in the place of one.
 class FalseShimTest : public ForeignShimTest {
  protected:

@@ -12,6 +12,7 @@
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "os/file.h"
 #include "os/pidfd.h"
+#include "os/process_list.h"
 #include "os/socket.h"
 #include "os/spawn.h"
 #include "shim/foreign/bootstrap.h"
@@ -179,9 +180,24 @@ Result<> Program::run_delete(const ProgramOptions& options, const std::string& i
   return {};
 }
 
+/// One that was started and not noted yet when we were killed: it has the pod's socket for events as an argument, as
+/// nobody else has.
+Result<> Program::clear_unnoted(const ProgramOptions& options) {
+  if (!os::exists(home(options))) return {};
+  BERTH_ASSIGN(const auto found, os::find_processes([&](const std::vector<std::string>& words) {
+                 return std::ranges::find(words, events_socket(options)) != words.end();
+               }),
+               "shims that nobody noted");
+  for (const auto& process : found) {
+    ignore(os::pidfd_signal(process.pidfd.get(), SIGKILL), "it may have ended");
+    wait_for_end(process.pidfd.get(), kEndLimit);
+  }
+  return {};
+}
+
 Result<> Program::clear(const ProgramOptions& options) {
   const auto text = os::read_file(home(options) + "/shim", kMaxRecord);
-  if (!text) return {};
+  if (!text) return clear_unnoted(options);
   const auto words = split(trim(*text), ' ');
   if (words.size() != 3) return fail(Code::kCorrupt, home(options) + "/shim: not what we write");
   const auto pid = parse_number<pid_t>(words[0]);

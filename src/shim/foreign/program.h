@@ -53,6 +53,7 @@ class Program final {
   [[nodiscard]] static Result<> clear(const ProgramOptions& options);
 
  private:
+  [[nodiscard]] static Result<> clear_unnoted(const ProgramOptions& options);
   Program() = default;
   Result<> adopt(const ProgramOptions& options, const std::vector<pid_t>& before, const std::string& socket);
 
