@@ -76,6 +76,19 @@ class HostTest : public testing::Test {
     if (HasFailure()) std::fprintf(stderr, "--- the server's log ends:\n%s\n---\n", host_->daemon_log().c_str());
   }
 
+  /// A pod with one container.
+  struct Running {
+    pb::PodSandboxConfig config;
+    std::string pod;
+    std::string container;
+  };
+  static Running start(const std::string& name, const pb::ContainerConfig& container) {
+    Running running{host().pod_config(name), "", ""};
+    running.pod = must(cri().run_pod(running.config));
+    running.container = must(cri().run(running.pod, container, running.config));
+    return running;
+  }
+
   static TestHost& host() { return *host_; }
   static CriClient& cri() { return host_->cri(); }
 

@@ -8,6 +8,7 @@
 
 #include "base/strings.h"
 #include "os/file.h"
+#include "os/process_list.h"
 #include "process.h"
 #include "test_host.h"
 #include "wait.h"
@@ -174,6 +175,13 @@ std::string leftovers(const TestHost& host, const HostState& before, std::chrono
     return text.empty();
   });
   return clean ? "" : text;
+}
+
+pid_t shim_of(const std::string& pod_id) {
+  const auto found = os::find_processes([&pod_id](const std::vector<std::string>& words) {
+    return words.front().ends_with("containerd-shim-berth-v2") && std::ranges::find(words, pod_id) != words.end();
+  });
+  return found && !found->empty() ? found->front().pid : 0;
 }
 
 }  // namespace berth::test

@@ -32,6 +32,8 @@ struct HostState {
 /// Processes that belong to the host but are not this process, the server or the registry: those that run below its
 /// folder, name it in their arguments, or are in one of its cgroups.
 [[nodiscard]] std::vector<pid_t> processes_of(const TestHost& host);
+/// The shim of a pod, whichever daemon started it; 0 when there is none.
+[[nodiscard]] pid_t shim_of(const std::string& pod_id);
 
 /// The folders of cgroup_parent() and of what is below it in every mounted hierarchy, the v2 one of a hybrid layout
 /// included. Parents before children.

@@ -35,14 +35,6 @@ Figures figures_of(pid_t pid) {
   return {line_of(rollup, "Rss:"), line_of(rollup, "Anonymous:"), fds ? fds->size() : 0};
 }
 
-pid_t shim_of(const TestHost& host, const std::string& pod_id) {
-  for (const pid_t pid : processes_of(host)) {
-    const auto command = os::read_file("/proc/" + std::to_string(pid) + "/cmdline", 4096).value_or("");
-    if (command.contains("containerd-shim-berth-v2") && command.contains(pod_id)) return pid;
-  }
-  return 0;
-}
-
 std::uint64_t median(std::vector<std::uint64_t> values) {
   if (values.empty()) return 0;
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);

@@ -20,9 +20,6 @@ struct Figures {
 };
 [[nodiscard]] Figures figures_of(pid_t pid);
 
-/// The pod's shim, or 0.
-[[nodiscard]] pid_t shim_of(const TestHost& host, const std::string& pod_id);
-
 /// The middle of the values; 0 when there are none.
 [[nodiscard]] std::uint64_t median(std::vector<std::uint64_t> values);
 

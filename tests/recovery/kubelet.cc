@@ -28,14 +28,6 @@ constexpr int kMainCode = 7;
 constexpr int kServedCode = 5;
 constexpr int kKilled = 128 + SIGKILL;
 
-pid_t shim_of(const TestHost& host, const std::string& pod) {
-  for (const pid_t pid : processes_of(host)) {
-    const auto command = os::read_file("/proc/" + std::to_string(pid) + "/cmdline", 4096).value_or("");
-    if (command.contains("containerd-shim-berth-v2") && command.contains(pod)) return pid;
-  }
-  return 0;
-}
-
 /// Rows of the state database, or -1.
 int records_of(const std::string& path) {
   sqlite3* db = nullptr;
@@ -312,7 +304,7 @@ Kubelet::End Kubelet::run_stubborn() {
 
 // The end of a shim, seen by the daemon or found by the next one.
 Kubelet::End Kubelet::kill_shim() {
-  const pid_t shim = shim_of(host_, pod_);
+  const pid_t shim = shim_of(pod_);
   if (shim == 0) return End::kDone;
   if (plan_.alone) {
     if (host_.daemon_alive()) killed_alone_ = true;

@@ -39,7 +39,7 @@ class ProbeTest : public HostTest<Plain> {
     pod_ = must(cri().run_pod(config));
     // Its shell collects what is orphaned in the container, as an init ought to.
     container_ = must(cri().run(pod_, host().shell_config("main", "while :; do sleep 1; done"), config));
-    shim_ = shim_of(host(), pod_);
+    shim_ = shim_of(pod_);
     ASSERT_GT(shim_, 0);
   }
 

@@ -30,23 +30,11 @@ std::chrono::seconds away() {
 
 class RecoveryTest : public HostTest<WithLogger> {
  protected:
-  struct Running {
-    pb::PodSandboxConfig config;
-    std::string pod;
-    std::string container;
-  };
-
   void SetUp() override {
     HostTest::SetUp();
     if (HasFatalFailure()) return;
     must(cri().end_pod(start("first", host().shell_config("main", "exec sleep 1000")).pod));
     before_ = look(host());
-  }
-  static Running start(const std::string& name, const pb::ContainerConfig& container) {
-    Running running{host().pod_config(name), "", ""};
-    running.pod = must(cri().run_pod(running.config));
-    running.container = must(cri().run(running.pod, container, running.config));
-    return running;
   }
   // The processes of a container by its cgroup.
   static std::vector<pid_t> pids_of(const std::string& container) {
@@ -56,14 +44,6 @@ class RecoveryTest : public HostTest<WithLogger> {
       if (groups && groups->find(container) != std::string::npos) found.push_back(pid);
     }
     return found;
-  }
-  static pid_t shim_of(const std::string& pod) {
-    for (const pid_t pid : processes_of(host())) {
-      auto command = os::read_file("/proc/" + std::to_string(pid) + "/cmdline", 4096).value_or("");
-      if (command.find("containerd-shim-berth-v2") != std::string::npos && command.find(pod) != std::string::npos)
-        return pid;
-    }
-    return 0;
   }
   // Pods and containers with all that a client sees of them, in a form that compares.
   static std::map<std::string, std::string> everything() {

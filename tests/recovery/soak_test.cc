@@ -53,11 +53,6 @@ int rows_of(const std::string& path, const std::string& table) {
 
 class SoakTest : public HostTest<Plain> {
  protected:
-  struct Running {
-    std::string pod;
-    std::string container;
-  };
-
   void SetUp() override {
     HostTest::SetUp();
     if (HasFatalFailure()) return;
@@ -67,8 +62,8 @@ class SoakTest : public HostTest<Plain> {
   }
 
   Result<Running> one_pod() {
-    const auto config = host().pod_config("pod" + std::to_string(next_++));
-    Running running;
+    Running running{host().pod_config("pod" + std::to_string(next_++)), "", ""};
+    const auto& config = running.config;
     BERTH_ASSIGN(running.pod, cri().run_pod(config), "pod");
     BERTH_ASSIGN(running.container, cri().run(running.pod, host().shell_config("main", "exec sleep 100000"), config),
                  "container");

@@ -55,11 +55,6 @@ class HangingVolume {
 
 class StalledTest : public HostTest<Plain> {
  protected:
-  struct Running {
-    pb::PodSandboxConfig config;
-    std::string pod;
-    std::string container;
-  };
   void SetUp() override {
     HostTest::SetUp();
     if (HasFatalFailure()) return;
@@ -71,26 +66,18 @@ class StalledTest : public HostTest<Plain> {
   }
   static Running start(const std::string& name, const std::string& volume = "",
                        const std::string& script = "exec sleep 1000") {
-    Running running{host().pod_config(name), "", ""};
-    running.pod = must(cri().run_pod(running.config));
     auto config = host().shell_config("main", script);
     if (!volume.empty()) {
       config.add_mounts()->set_host_path(volume);
       config.mutable_mounts(0)->set_container_path("/volume");
     }
-    running.container = must(cri().run(running.pod, config, running.config));
-    return running;
+    return HostTest::start(name, config);
   }
   void stop_shim(const std::string& pod) {
-    for (const pid_t pid : processes_of(host())) {
-      const auto command = os::read_file("/proc/" + std::to_string(pid) + "/cmdline", 4096).value_or("");
-      if (command.find("containerd-shim-berth-v2") == std::string::npos || command.find(pod) == std::string::npos)
-        continue;
-      ASSERT_EQ(::kill(pid, SIGSTOP), 0);
-      stopped_.push_back(pid);
-      return;
-    }
-    FAIL() << "no shim of " << pod;
+    const pid_t pid = shim_of(pod);
+    ASSERT_GT(pid, 0) << "no shim of " << pod;
+    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
+    stopped_.push_back(pid);
   }
   // Every read of the CRI once; how long each took that took longest.
   static std::map<std::string, milliseconds> read_everything(const std::vector<Running>& pods) {
