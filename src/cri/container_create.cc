@@ -192,7 +192,9 @@ Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRec
   ShimStdio stdio;
   stdio.terminal = record.config.tty();
   if (sandbox.config.log_directory().empty() || record.config.log_path().empty()) {
-    log_warn("a container without a log path: its output goes nowhere", {{"container", record.id}});
+    // Nobody keeps it, but Attach sees it.
+    stdio.out = "watched://";
+    if (!stdio.terminal) stdio.err = stdio.out;
   } else {
     record.log_path = sandbox.config.log_directory() + "/" + record.config.log_path();
     const std::string folder = record.log_path.substr(0, record.log_path.rfind('/'));

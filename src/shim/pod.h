@@ -76,6 +76,8 @@ class Pod final {
                                 std::uint32_t rows);
   [[nodiscard]] Result<> close_stdin(std::string_view id, std::string_view exec_id);
   [[nodiscard]] Result<> reopen_log(std::string_view id);
+  /// See ProcessIo::watch. kPrecondition for one that has ended.
+  [[nodiscard]] Result<> watch(std::string_view id, const std::string& out, const std::string& err);
   /// Calls `done` when the process has ended; at once when it has. An error means that `done` will not be called.
   [[nodiscard]] Result<> wait(std::string_view id, std::string_view exec_id,
                               std::function<void(const TaskProcess&)> done);

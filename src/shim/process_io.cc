@@ -17,7 +17,9 @@ constexpr std::size_t kFinishLimit = 2 * Pump::kWidePipe;
 
 constexpr std::array<const char*, 3> kNames = {"stdin", "stdout", "stderr"};
 
-// Output nobody asked for: a terminal must be read all the same, or its processes block.
+constexpr std::size_t kMaxWatchers = 64;
+
+// Output that nobody keeps: a terminal must be read all the same, or its processes block.
 class NullSink final : public Sink {
  public:
   void write(std::string_view /*bytes*/) override {}
@@ -60,7 +62,9 @@ Result<std::unique_ptr<ProcessIo>> ProcessIo::open(IoContext& context, const Std
 
 Result<> ProcessIo::open_input(const StdioUri& uri) {
   if (uri.kind == StdioUri::Kind::kNull) return {};
-  if (uri.kind == StdioUri::Kind::kCriLog) return fail(Code::kInvalid, "stdin cannot be a log");
+  if (uri.kind == StdioUri::Kind::kCriLog || uri.kind == StdioUri::Kind::kWatched) {
+    return fail(Code::kInvalid, "stdin cannot be a log");
+  }
   BERTH_ASSIGN(child_[kIn], os::open_file(uri.path, O_RDONLY | O_NONBLOCK | O_NOCTTY), "read end");
   BERTH_ASSIGN(const mode_t type, file_type(child_[kIn].get(), uri.path), "read end");
   if (type == S_IFREG) return {};
@@ -73,8 +77,11 @@ Result<> ProcessIo::open_input(const StdioUri& uri) {
 Result<> ProcessIo::open_output(Stream stream, const StdioUri& uri) {
   switch (uri.kind) {
     case StdioUri::Kind::kNull:
-      if (terminal_) sinks_[0] = std::make_unique<NullSink>();
+      if (terminal_) sinks_[0] = std::make_unique<FanOut>(std::make_unique<NullSink>());
       return {};
+    case StdioUri::Kind::kWatched:
+      sinks_[stream - 1U] = std::make_unique<FanOut>(std::make_unique<NullSink>());
+      return take_output(stream);
     case StdioUri::Kind::kCriLog:
       return open_log(stream, uri.path);
     case StdioUri::Kind::kPath:
@@ -93,7 +100,7 @@ Result<> ProcessIo::open_output_path(Stream stream, const StdioUri& uri) {
   BERTH_ASSIGN(const mode_t type, file_type(held.get(), uri.path), kNames[stream]);
   if (type == S_IFREG) {
     if (terminal_) {
-      sinks_[0] = std::make_unique<FileSink>(std::move(held));
+      sinks_[0] = std::make_unique<FanOut>(std::make_unique<FileSink>(std::move(held)));
     } else {
       BERTH_TRY(os::set_nonblocking(held.get(), false), kNames[stream]);
       child_[stream] = std::move(held);
@@ -117,9 +124,15 @@ Result<> ProcessIo::open_log(Stream stream, const std::string& path) {
     BERTH_ASSIGN(logs_[index], LogFile::open(path), kNames[stream]);
     file = logs_[index].get();
   }
-  sinks_[index] = std::make_unique<LogStream>(*file, index == 0 ? StreamName::kStdout : StreamName::kStderr,
-                                              context_.max_line_bytes, context_.scratch);
+  sinks_[index] = std::make_unique<FanOut>(std::make_unique<LogStream>(
+      *file, index == 0 ? StreamName::kStdout : StreamName::kStderr, context_.max_line_bytes, context_.scratch));
+  return take_output(stream);
+}
+
+// What the process writes comes to us, by a pipe unless it has a terminal.
+Result<> ProcessIo::take_output(Stream stream) {
   if (terminal_) return {};
+  const std::size_t index = stream - 1U;
   BERTH_ASSIGN(os::Pipe pipe, os::make_pipe(), kNames[stream]);
   child_[stream] = std::move(pipe.write);
   BERTH_ASSIGN(pumps_[index], Pump::start(context_.loop, context_.scratch, std::move(pipe.read), *sinks_[index]),
@@ -184,11 +197,36 @@ Result<> ProcessIo::reopen_log() {
   return {};
 }
 
+Result<> ProcessIo::watch(const std::string& out, const std::string& err) {
+  const std::array<const std::string*, 2> paths = {&out, &err};
+  std::array<UniqueFd, 2> fifos;
+  for (std::size_t index = 0; index < paths.size(); ++index) {
+    if (paths[index]->empty() || (terminal_ && index == 1)) continue;
+    const std::string name = kNames[index + 1];
+    if (sinks_[index] == nullptr) return fail(Code::kPrecondition, name + " does not go through the shim");
+    if (sinks_[index]->watchers() >= kMaxWatchers) return fail(Code::kExhausted, "too many watch " + name);
+    // ENXIO without a reader.
+    auto fifo = os::open_file(*paths[index], O_WRONLY | O_NONBLOCK);
+    if (!fifo && fifo.error().errno_value() == ENXIO) return fail(std::move(fifo).error().as(Code::kUnavailable));
+    if (!fifo) return fail(std::move(fifo).error().in(name));
+    BERTH_ASSIGN(const mode_t type, file_type(fifo->get(), *paths[index]), name);
+    if (type != S_IFIFO) return fail(Code::kInvalid, *paths[index] + " is no FIFO");
+    fifos[index] = std::move(*fifo);
+  }
+  for (std::size_t index = 0; index < fifos.size(); ++index) {
+    if (fifos[index].valid()) sinks_[index]->add(std::move(fifos[index]));
+  }
+  return {};
+}
+
 void ProcessIo::finish() {
   for (const auto& pump : pumps_) {
     if (pump != nullptr) pump->drain(kFinishLimit);
   }
   if (console_out_ != nullptr) console_out_->drain(kFinishLimit);
+  for (const auto& sink : sinks_) {
+    if (sink != nullptr) sink->release();
+  }
   console_in_.reset();
   close_stdin();
 }

@@ -8,6 +8,7 @@
 #include "base/unique_fd.h"
 #include "engine/engine.h"
 #include "event/loop.h"
+#include "shim/fan_out.h"
 #include "shim/log_file.h"
 #include "shim/log_stream.h"
 #include "shim/pump.h"
@@ -55,6 +56,10 @@ class ProcessIo final {
   void close_stdin();
   /// Opens the log anew (see LogFile::reopen). kPrecondition when the output goes elsewhere.
   [[nodiscard]] Result<> reopen_log();
+  /// Copies what comes from now on to two FIFOs as well, until finish() or until their reader falls behind. `out` and
+  /// `err`: absolute paths whose readers are there already; empty: not wanted, and with a terminal `err` gets nothing.
+  /// kPrecondition when the output goes past us; kExhausted too many watch; kUnavailable nobody reads a FIFO.
+  [[nodiscard]] Result<> watch(const std::string& out, const std::string& err);
   /// The process has ended: takes what it left in the pipes, lets unfinished lines go. Never waits for other holders of
   /// the pipes, whose output is still taken as long as this object lives.
   void finish();
@@ -69,13 +74,14 @@ class ProcessIo final {
   Result<> open_output(Stream stream, const StdioUri& uri);
   Result<> open_output_path(Stream stream, const StdioUri& uri);
   Result<> open_log(Stream stream, const std::string& path);
+  Result<> take_output(Stream stream);
 
   IoContext& context_;
   bool terminal_ = false;
   std::array<UniqueFd, 3> child_;                 // what the process gets
   std::array<UniqueFd, 3> fifo_end_;              // our own hold on the far end of a FIFO
   std::array<std::unique_ptr<LogFile>, 2> logs_;  // second one only when the paths differ
-  std::array<std::unique_ptr<Sink>, 2> sinks_;    // for stdout, stderr
+  std::array<std::unique_ptr<FanOut>, 2> sinks_;  // for stdout, stderr
   std::array<std::unique_ptr<Pump>, 2> pumps_;
   UniqueFd console_;
   std::unique_ptr<Relay> console_in_;

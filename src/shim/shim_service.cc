@@ -136,6 +136,13 @@ void serve_shim_api(ttrpc::Server& server, Pod& pod_ref, ExecSync& execs_ref) {
                                                    }
                                                    return Empty();
                                                  });
+  ttrpc::handle_now<pb::WatchRequest, Empty>(server, kService, "Watch",
+                                             [pod](const pb::WatchRequest& r) -> Result<Empty> {
+                                               // The accessors are the generated ones, as in task_service.cc.
+                                               auto done = pod->watch(r.container_id(), r.stdout(), r.stderr());
+                                               if (!done) return fail(std::move(done).error());
+                                               return Empty();
+                                             });
   ttrpc::handle_now<Empty, pb::PodInfoResponse>(server, kService, "PodInfo",
                                                 [pod](const Empty&) { return pod_info(*pod); });
   ttrpc::handle_later<pb::WaitEventRequest, pb::WaitEventResponse>(

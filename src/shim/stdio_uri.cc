@@ -5,6 +5,10 @@ namespace berth::shim {
 Result<StdioUri> parse_stdio_uri(std::string_view text) {
   StdioUri uri;
   if (text.empty()) return uri;
+  if (text == "watched://") {
+    uri.kind = StdioUri::Kind::kWatched;
+    return uri;
+  }
   uri.kind = StdioUri::Kind::kPath;
   std::string_view path = text;
   if (const std::size_t colon = text.find("://"); !text.starts_with('/') && colon != std::string_view::npos) {

@@ -336,6 +336,16 @@ Result<> Pod::reopen_log(std::string_view id) {
   return container->init.io->reopen_log();
 }
 
+Result<> Pod::watch(std::string_view id, const std::string& out, const std::string& err) {
+  BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "watch");
+  const TaskProcess& init = container->init;
+  if (init.state == ProcessState::kStopped || init.io == nullptr) {
+    return fail(Code::kPrecondition, "container " + container->id + " has ended");
+  }
+  BERTH_TRY(init.io->watch(out, err), "watch container " + container->id);
+  return {};
+}
+
 Result<> Pod::wait(std::string_view id, std::string_view exec_id, std::function<void(const TaskProcess&)> done) {
   BERTH_ASSIGN(TaskProcess* const process, find_process(id, exec_id), "wait");
   if (process->state == ProcessState::kStopped) {
