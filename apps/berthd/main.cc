@@ -50,14 +50,13 @@ berth::LogLevel to_level(const std::string& name) {
   return berth::LogLevel::kInfo;
 }
 
-// Beside this program when it is there, else wherever PATH has it.
-std::string shim_path(const Config& config) {
-  if (!config.runtime.shim.empty()) return config.runtime.shim;
-  static constexpr const char* kName = "containerd-shim-berth-v2";
+// As configured; else beside this program when it is there, else wherever PATH has it.
+std::string program_path(const std::string& configured, const char* name) {
+  if (!configured.empty()) return configured;
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (!error && berth::os::exists(self.parent_path() / kName)) return self.parent_path() / kName;
-  return kName;
+  if (!error && berth::os::exists(self.parent_path() / name)) return self.parent_path() / name;
+  return name;
 }
 
 // Only what is built may be named: the daemon does not start with a handler that it would have to refuse at each pod. A
@@ -174,12 +173,17 @@ Result<> serve(const Config& config, const Flags& flags) {
   BERTH_ASSIGN(const auto service,
                berth::cri::Service::open({.root_dir = config.root,
                                           .state_dir = config.state,
-                                          .shim_path = shim_path(config),
+                                          .shim_path = program_path(config.runtime.shim, "containerd-shim-berth-v2"),
                                           .cgroup_parent = config.cgroup.parent,
                                           .handlers = handler_table(config),
                                           .exec_output_limit = config.runtime.exec_output_limit,
                                           .log_max_line_bytes = config.log.max_line_bytes,
                                           .stats_period_s = config.runtime.stats_period_s,
+                                          .stream = {.program = program_path(config.stream.program, "berth-stream"),
+                                                     .address = config.stream.address,
+                                                     .port = config.stream.port,
+                                                     .tls_cert = config.stream.tls_cert,
+                                                     .tls_key = config.stream.tls_key},
                                           .images = images.get(),
                                           .network = network.get()}),
                "open the pods' state");

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "base/base64.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/log.h"
@@ -121,6 +122,16 @@ TEST(Log, QuotesAndDropsControlBytes) {
   ASSERT_GT(n, 0);
   const std::string_view line(buffer, static_cast<std::size_t>(n));
   EXPECT_NE(line.find(R"(msg="hello \"you\"" path="/a b" n=3 esc="?[31m")"), std::string_view::npos) << line;
+}
+
+TEST(Base64, GoesRound) {
+  for (const std::string& text :
+       {std::string(), std::string("a"), std::string("ab"), std::string("abc"), std::string("user:pass\xff")}) {
+    EXPECT_EQ(base64_decode(base64_encode(text)), text);
+  }
+  EXPECT_EQ(base64_decode("dTpw"), "u:p");
+  EXPECT_EQ(base64_decode("dTpwcQ"), "u:pq");  // without padding
+  for (const char* text : {"a", "dT=w", "====", "dTp*", "a-bc"}) EXPECT_FALSE(base64_decode(text)) << text;
 }
 
 }  // namespace

@@ -69,6 +69,15 @@ struct Config {
     bool operator==(const Runtime&) const = default;
   } runtime;
 
+  struct Stream {
+    std::string program{};              ///< berth-stream, absolute; empty: beside berthd, else in PATH
+    std::string address = "127.0.0.1";  ///< IPv4 or IPv6 that exec, attach and port-forward sessions are served on
+    unsigned port = 0;                  ///< 0: any
+    std::string tls_cert{};             ///< PEM files, both or none; absolute
+    std::string tls_key{};
+    bool operator==(const Stream&) const = default;
+  } stream;
+
   std::map<std::string, Handler, std::less<>> handlers = {{"berth", {.engine = "process"}}};
 
   bool operator==(const Config&) const = default;

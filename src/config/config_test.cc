@@ -82,6 +82,12 @@ shim = "/opt/shim"
 default_handler = "crun"
 exec_output_limit = 4096
 stats_period_s = 1
+[stream]
+program = "/opt/stream"
+address = "fd00::1"
+port = 10010
+tls_cert = "/c.pem"
+tls_key = "/k.pem"
 [handlers.crun]
 engine = "external"
 binary = "/usr/bin/crun"
@@ -114,6 +120,11 @@ engine = "vm"
   EXPECT_EQ(config.runtime.default_handler, "crun");
   EXPECT_EQ(config.runtime.exec_output_limit, 4096U);
   EXPECT_EQ(config.runtime.stats_period_s, 1U);
+  EXPECT_EQ(config.stream.program, "/opt/stream");
+  EXPECT_EQ(config.stream.address, "fd00::1");
+  EXPECT_EQ(config.stream.port, 10010U);
+  EXPECT_EQ(config.stream.tls_cert, "/c.pem");
+  EXPECT_EQ(config.stream.tls_key, "/k.pem");
   EXPECT_EQ(config.handlers.at("crun"), (Handler{.engine = "external", .binary = "/usr/bin/crun"}));
   EXPECT_EQ(config.handlers.at("kata"), (Handler{.shim = "/opt/kata/shim"}));
   EXPECT_EQ(config.handlers.at("micro").engine, "vm");
@@ -181,6 +192,9 @@ TEST(Config, ValuesAreChecked) {
        "image.insecure_registries: \"a/b\" must be host, host:port or *.domain, without a scheme and a path"},
       {"image.insecure_registries = [\"h:99999\"]",
        "image.insecure_registries: \"h:99999\" must be host, host:port or *.domain, without a scheme and a path"},
+      {"stream.address = \"localhost\"", "stream.address: \"localhost\" must be an IPv4 or IPv6 address"},
+      {"stream.port = 65536", "stream.port: must be from 0 to 65535"},
+      {"stream.tls_key = \"/k\"", "stream.tls_cert: a certificate needs its tls_key, and the other way round"},
       {"runtime.default_handler = \"gone\"", "runtime.default_handler: there is no [handlers.gone]"},
       {"handlers.x.engine = \"proces\"",
        "handlers.x.engine: \"proces\" must be one of process, external, vm, unikernel, wasm, sandbox; did you mean "

@@ -1,5 +1,9 @@
 #include "config/schema.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <array>
 #include <numeric>
@@ -94,6 +98,14 @@ Fault check_subnet(std::string_view subnet) {
   return {};
 }
 
+Fault check_address(std::string_view address) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  const std::string text(address);
+  const bool good =
+      ::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1 || ::inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1;
+  return good ? Fault{} : fault("must be an IPv4 or IPv6 address");
+}
+
 Fault check_platform(std::string_view platform) {
   if (platform.empty()) return {};
   const auto parts = split(platform, '/');
@@ -175,6 +187,11 @@ std::vector<Key> keys_of(Config& c) {
       {"runtime", "default_handler", &c.runtime.default_handler, check_handler_name},
       {"runtime", "exec_output_limit", &c.runtime.exec_output_limit, nullptr, 4096, 1U << 30},
       {"runtime", "stats_period_s", &c.runtime.stats_period_s, nullptr, 1, kHour},
+      {"stream", "program", &c.stream.program, check_absolute_or_empty},
+      {"stream", "address", &c.stream.address, check_address},
+      {"stream", "port", &c.stream.port, nullptr, 0, 65535},
+      {"stream", "tls_cert", &c.stream.tls_cert, check_absolute_or_empty},
+      {"stream", "tls_key", &c.stream.tls_key, check_absolute_or_empty},
   };
 }
 
@@ -209,6 +226,10 @@ std::vector<Fault> check_together(const Config& config,
                (!handler.binary.empty() || !handler.root.empty())) {
       faults.push_back(fault(origin + key + ": binary and root are for engine \"external\" and for shims only"));
     }
+  }
+  if (config.stream.tls_cert.empty() != config.stream.tls_key.empty()) {
+    faults.push_back(fault(where({"stream.tls_cert", "stream.tls_key"}) +
+                           "stream.tls_cert: a certificate needs its tls_key, and the other way round"));
   }
   const std::string& chosen = config.runtime.default_handler;
   if (is_handler_name(chosen) && !config.handlers.contains(chosen)) {

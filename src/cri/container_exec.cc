@@ -1,8 +1,8 @@
 #include <chrono>
 
 #include "base/log.h"
+#include "cri/exec_spec.h"
 #include "cri/service_impl.h"
-#include "spec/runtime.h"
 
 namespace berth::cri {
 
@@ -14,16 +14,6 @@ using std::chrono::steady_clock;
 constexpr std::int64_t kMaxTimeout = 365LL * 86400;
 // From the shim's own timeout, which kills the process, to ours, which only gives up on the shim.
 constexpr std::chrono::seconds kShimGrace{10};
-
-Result<std::string> exec_process(const ContainerRecord& record, const pb::ExecSyncRequest& request) {
-  BERTH_ASSIGN(auto process, spec::parse_process(record.process_json), "the container's process");
-  process.args.assign(request.cmd().begin(), request.cmd().end());
-  for (const auto& arg : process.args) {
-    if (arg.find('\0') != std::string::npos) return fail(Code::kInvalid, "cmd: an argument holds a NUL");
-  }
-  process.terminal = false;
-  return spec::write_process(process);
-}
 
 Result<> fetch_large(ShimLink& link, const bs::ExecSyncResponse& reply, SteadyTime deadline,
                      pb::ExecSyncResponse& answer) {
@@ -38,17 +28,14 @@ Result<> fetch_large(ShimLink& link, const bs::ExecSyncResponse& reply, SteadyTi
 }  // namespace
 
 Result<pb::ExecSyncResponse> ServiceImpl::exec_sync(const Call& call, const pb::ExecSyncRequest& request) {
-  if (request.cmd_size() == 0 || request.cmd(0).empty()) return fail(Code::kInvalid, "ExecSync: cmd is empty");
   if (request.timeout() < 0) return fail(Code::kInvalid, "ExecSync: timeout below 0");
-  BERTH_ASSIGN(const auto record, shown_container(request.container_id()), "ExecSync");
-  if (record->phase != ContainerPhase::kRunning) {
-    return fail(Code::kPrecondition, "ExecSync: container " + record->id.substr(0, 13) + " is " +
-                                         std::string(phase_name(record->phase)) + ", not running");
-  }
+  if (request.cmd_size() == 0 || request.cmd(0).empty()) return fail(Code::kInvalid, "ExecSync: cmd is empty");
+  BERTH_ASSIGN(const auto record, running_container(request.container_id()), "ExecSync");
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "ExecSync");
   bs::ExecSyncRequest exec;
   exec.set_container_id(record->id);
-  BERTH_ASSIGN(*exec.mutable_process_json(), exec_process(*record, request), "ExecSync");
+  BERTH_ASSIGN(*exec.mutable_process_json(), exec_process(*record, {request.cmd().begin(), request.cmd().end()}, false),
+               "ExecSync");
   const auto timeout = std::chrono::seconds(std::min(request.timeout(), kMaxTimeout));
   exec.set_timeout_ms(static_cast<std::uint64_t>(std::chrono::milliseconds(timeout).count()));
   exec.set_output_limit_bytes(options_.exec_output_limit);
@@ -76,11 +63,7 @@ Result<pb::ExecSyncResponse> ServiceImpl::exec_sync(const Call& call, const pb::
 
 Result<pb::ReopenContainerLogResponse> ServiceImpl::reopen_container_log(const Call& /*call*/,
                                                                          const pb::ReopenContainerLogRequest& request) {
-  BERTH_ASSIGN(const auto record, shown_container(request.container_id()), "ReopenContainerLog");
-  if (record->phase != ContainerPhase::kRunning) {
-    return fail(Code::kPrecondition, "ReopenContainerLog: container " + record->id.substr(0, 13) + " is " +
-                                         std::string(phase_name(record->phase)) + ", not running");
-  }
+  BERTH_ASSIGN(const auto record, running_container(request.container_id()), "ReopenContainerLog");
   if (record->log_path.empty()) return pb::ReopenContainerLogResponse();
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "ReopenContainerLog");
   BERTH_TRY(link->reopen_log(record->id), "ReopenContainerLog");

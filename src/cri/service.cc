@@ -34,7 +34,9 @@ Result<> ServiceImpl::start() {
   if (!rescued.empty()) log_error("the state database was damaged and is begun anew", {{"kept", rescued}});
   registry_ = std::make_unique<Registry>(*db_);
   BERTH_ASSIGN(reactor_, ttrpc::Reactor::create(), "shim connections");
+  stream_server_ = std::make_unique<StreamServer>(*reactor_, options_.state_dir + "/stream", options_.stream);
   BERTH_TRY(recover(), "take over what runs");
+  stream_server_->take_over();
   stats_thread_ = std::thread([this] { stats_loop(); });
   return {};
 }

@@ -10,6 +10,7 @@
 #include "cri/events.h"
 #include "cri/handlers.h"
 #include "cri/runtime/v1/api.pb.h"
+#include "cri/stream_server.h"
 #include "cri/timeline.h"
 
 namespace berth::image {
@@ -48,6 +49,7 @@ struct ServiceOptions {
   std::uint64_t exec_output_limit = 16U << 20;
   std::uint64_t log_max_line_bytes = 16384;
   unsigned stats_period_s = 10;
+  StreamOptions stream{};               ///< how berth-stream is started
   image::Store* images = nullptr;       ///< borrowed, outlives the service
   network::Network* network = nullptr;  ///< borrowed, outlives the service
 };
@@ -88,6 +90,9 @@ class Service {
   virtual Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&,
                                                                       const pb::ReopenContainerLogRequest&) = 0;
   virtual Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) = 0;
+  virtual Result<pb::ExecResponse> exec(const Call&, const pb::ExecRequest&) = 0;
+  virtual Result<pb::AttachResponse> attach(const Call&, const pb::AttachRequest&) = 0;
+  virtual Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) = 0;
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
   virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                                       const pb::ListContainerStatsRequest&) = 0;

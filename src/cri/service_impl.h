@@ -64,6 +64,9 @@ class ServiceImpl final : public Service {
   Result<pb::ReopenContainerLogResponse> reopen_container_log(const Call&,
                                                               const pb::ReopenContainerLogRequest&) override;
   Result<pb::ExecSyncResponse> exec_sync(const Call&, const pb::ExecSyncRequest&) override;
+  Result<pb::ExecResponse> exec(const Call&, const pb::ExecRequest&) override;
+  Result<pb::AttachResponse> attach(const Call&, const pb::AttachRequest&) override;
+  Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) override;
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
   Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
                                                               const pb::ListContainerStatsRequest&) override;
@@ -97,6 +100,8 @@ class ServiceImpl final : public Service {
   /// A visible sandbox or container; kNotFound, kInvalid as Registry::find_*.
   [[nodiscard]] Result<SandboxPtr> shown_sandbox(std::string_view id) const;
   [[nodiscard]] Result<ContainerPtr> shown_container(std::string_view id) const;
+  /// kPrecondition: it does not run.
+  [[nodiscard]] Result<ContainerPtr> running_container(const std::string& id) const;
   [[nodiscard]] std::string dir_of(const std::string& sandbox_id) const;
   [[nodiscard]] std::string dir_of(const ContainerRecord& record) const;
 
@@ -213,6 +218,7 @@ class ServiceImpl final : public Service {
   std::unique_ptr<StateDb> db_;
   std::unique_ptr<Registry> registry_;
   std::unique_ptr<ttrpc::Reactor> reactor_;
+  std::unique_ptr<StreamServer> stream_server_;
   Workers workers_;
   Timelines timelines_{{.store = [this](const auto& id, const auto& blob) { store_timeline(id, blob); },
                         .forget = [this](const auto& id) { forget_timeline(id); }}};

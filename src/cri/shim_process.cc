@@ -3,14 +3,13 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <csignal>
 
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "cri/ready_line.h"
 #include "os/file.h"
 #include "os/netns.h"
 #include "os/pidfd.h"
@@ -22,36 +21,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t kMaxReadyLine = 4096;
-constexpr std::size_t kMaxShimLog = 64U << 10;
 constexpr milliseconds kDeleteTimeout{30'000};
-
-/// Reads up to the newline that says "ready"; false when the pipe ends before it.
-Result<bool> read_ready(int fd, SteadyTime deadline) {
-  std::string line;
-  std::array<char, 512> buffer{};
-  while (line.size() < kMaxReadyLine) {
-    const auto left = std::chrono::duration_cast<milliseconds>(deadline - std::chrono::steady_clock::now());
-    BERTH_ASSIGN(const bool readable, os::wait_readable(fd, left), "wait for the shim");
-    if (!readable) return fail(Code::kTimeout, "the shim did not become ready in time");
-    const auto count = ::read(fd, buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return fail_errno(errno, "read from the shim");
-    if (count == 0) return false;
-    line.append(buffer.data(), static_cast<std::size_t>(count));
-    if (line.find('\n') != std::string::npos) return true;
-  }
-  return fail(Code::kInternal, "the shim's first line is longer than 4096 bytes");
-}
-
-/// The last line that a dead shim wrote, for the error text.
-std::string last_words(const std::string& log_path) {
-  const auto text = os::read_file(log_path, kMaxShimLog);
-  if (!text) return "it left no message";
-  const auto lines = split(trim(*text), '\n');
-  const auto line = trim(lines.back());
-  return line.empty() ? "it left no message" : std::string(line);
-}
 
 os::SpawnOptions shim_command(const std::string& shim_path, const std::string& pod_dir, const std::string& sandbox_id,
                               const char* action) {
@@ -85,12 +55,12 @@ Result<os::Child> start_shim(const ShimStart& start) {
   BERTH_TRY(start.netns_fd >= 0 ? os::run_in_netns(start.netns_fd, run) : run(), "start the shim");
   crashpoint("run.shim-spawned");
   pipe.write.reset();
-  const auto ready = read_ready(pipe.read.get(), std::chrono::steady_clock::now() + start.timeout);
+  const auto ready = read_ready_line(pipe.read.get(), std::chrono::steady_clock::now() + start.timeout);
   if (ready && *ready) return child;
   auto ended = end_process(child.pidfd.get(), milliseconds(5000));
   if (!ended)
     log_warn("a shim that did not start cannot be killed", {{"pid", child.pid}, {"err", ended.error().text()}});
-  if (!ready) return fail(ready.error());
+  if (!ready) return fail(ready.error().in("shim"));
   return fail(Code::kInternal, "the shim ended before it was ready: " + last_words(log_path));
 }
 

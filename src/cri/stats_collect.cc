@@ -95,6 +95,7 @@ void ServiceImpl::stats_loop() {
     if (--rounds_until_retry == 0) {
       rounds_until_retry = kRetryRounds;
       workers_.post([this] {
+        stream_server_->reap();
         retry_networks();
         retry_detached();
       });

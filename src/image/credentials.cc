@@ -1,7 +1,6 @@
 #include "image/credentials.h"
 
-#include <openssl/evp.h>
-
+#include "base/base64.h"
 #include "base/strings.h"
 #include "image/printable.h"
 #include "image/reference.h"
@@ -92,37 +91,11 @@ Result<std::string> fetch_token(HttpSession& session, const Challenge& challenge
 
 }  // namespace
 
-std::string base64_encode(std::string_view bytes) {
-  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  out.resize(static_cast<std::size_t>(size));
-  return out;
-}
-
-std::optional<std::string> base64_decode(std::string_view text) {
-  std::string padded(trim(text));
-  if (padded.size() > kMaxToken || padded.find('-') != std::string::npos) return std::nullopt;
-  std::size_t padding = 0;
-  while (padded.size() % 4 != 0) padded += '=';
-  while (padding < padded.size() && padded[padded.size() - 1 - padding] == '=') ++padding;
-  if (padding > 2) return std::nullopt;
-  if (padded.find('=') < padded.size() - padding) return std::nullopt;
-  std::string out(padded.size() / 4 * 3, '\0');
-  const int size =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(padded.data()), static_cast<int>(padded.size()));
-  if (size < 0) return std::nullopt;
-  out.resize(static_cast<std::size_t>(size) - padding);
-  return out;
-}
-
 Result<Credentials> credentials_for(const Auth& auth, std::string_view registry) {
   if (!auth.server_address.empty() && server_host(auth.server_address) != server_host(registry)) return Credentials{};
   Credentials out{auth.username, auth.password, auth.identity_token, auth.registry_token};
   if (out.username.empty() && !auth.auth.empty()) {
-    const auto decoded = base64_decode(auth.auth);
+    const auto decoded = auth.auth.size() > kMaxToken ? std::nullopt : base64_decode(auth.auth);
     const std::size_t colon = decoded ? decoded->find(':') : std::string::npos;
     if (colon == std::string::npos) return fail(Code::kInvalid, "the auth field is no base64 of user:password");
     out.username = decoded->substr(0, colon);

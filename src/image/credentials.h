@@ -24,10 +24,6 @@ struct Credentials {
 /// kInvalid: auth.auth is no base64 of "user:password".
 [[nodiscard]] Result<Credentials> credentials_for(const Auth& auth, std::string_view registry);
 
-[[nodiscard]] std::string base64_encode(std::string_view bytes);
-/// Nothing when `text` is no base64 (white space at the ends and missing padding are accepted).
-[[nodiscard]] std::optional<std::string> base64_decode(std::string_view text);
-
 /// The value of an Authorization header that answers `challenges`: Basic, or a Bearer token fetched from the realm for
 /// "repository:<repository>:pull". `plain_allowed` says whether the realm's host may be given credentials over http.
 /// Errors: kDenied refused or no usable scheme; kUnavailable the token service; kCorrupt its answer.

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "base/base64.h"
 #include "image/credentials.h"
 #include "image/url.h"
 #include "image/www_authenticate.h"
@@ -18,8 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       berth::ignore(parse_url(challenge.param("realm")), "any answer is right");
     }
   }
-  if (const auto decoded = base64_decode(text)) {
-    if (base64_decode(base64_encode(*decoded)) != decoded) std::abort();
+  if (const auto decoded = berth::base64_decode(text)) {
+    if (berth::base64_decode(berth::base64_encode(*decoded)) != decoded) std::abort();
   }
   return 0;
 }

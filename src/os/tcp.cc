@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -38,6 +39,28 @@ Result<unsigned> local_port(int socket_fd) {
   if (name.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&name)->sin_port);
   if (name.ss_family == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&name)->sin6_port);
   return fail(Code::kInvalid, "the socket has no port");
+}
+
+bool peer_has_closed(int socket_fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(socket_fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  return info.tcpi_state == TCP_CLOSE_WAIT || info.tcpi_state == TCP_CLOSE || info.tcpi_state == TCP_LAST_ACK;
+}
+
+Result<> keep_alive(int socket_fd) {
+  constexpr int kOn = 1;
+  constexpr int kIdleSeconds = 30;
+  constexpr int kIntervalSeconds = 15;
+  constexpr int kProbes = 4;
+  const auto set = [socket_fd](int level, int name, int value) {
+    return ::setsockopt(socket_fd, level, name, &value, sizeof value) == 0;
+  };
+  if (set(SOL_SOCKET, SO_KEEPALIVE, kOn) && set(IPPROTO_TCP, TCP_KEEPIDLE, kIdleSeconds) &&
+      set(IPPROTO_TCP, TCP_KEEPINTVL, kIntervalSeconds) && set(IPPROTO_TCP, TCP_KEEPCNT, kProbes)) {
+    return {};
+  }
+  return fail_errno(errno, "setsockopt SO_KEEPALIVE");
 }
 
 }  // namespace berth::os

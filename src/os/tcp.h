@@ -14,4 +14,10 @@ namespace berth::os {
 /// The port that an IPv4 or IPv6 socket is bound to.
 [[nodiscard]] Result<unsigned> local_port(int socket_fd);
 
+/// Whether the peer of a TCP connection has ended its side, though nobody has read so far. Source: tcp(7), TCP_INFO.
+[[nodiscard]] bool peer_has_closed(int socket_fd);
+
+/// Lets the kernel notice within about a minute and a half that the peer has vanished. Source: tcp(7), SO_KEEPALIVE.
+[[nodiscard]] Result<> keep_alive(int socket_fd);
+
 }  // namespace berth::os

@@ -134,21 +134,21 @@ grpc::ServerUnaryReactor* RuntimeService::ExecSync(grpc::CallbackServerContext* 
 }
 
 grpc::ServerUnaryReactor* RuntimeService::Exec(grpc::CallbackServerContext* context,
-                                               const cri::pb::ExecRequest* /*request*/,
-                                               cri::pb::ExecResponse* /*response*/) {
-  return refuse(context, "Exec");
+                                               const cri::pb::ExecRequest* request, cri::pb::ExecResponse* response) {
+  return start_call(lanes_, service_, *context, "Exec", Lane::kWork, &cri::Service::exec, *request, *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::Attach(grpc::CallbackServerContext* context,
-                                                 const cri::pb::AttachRequest* /*request*/,
-                                                 cri::pb::AttachResponse* /*response*/) {
-  return refuse(context, "Attach");
+                                                 const cri::pb::AttachRequest* request,
+                                                 cri::pb::AttachResponse* response) {
+  return start_call(lanes_, service_, *context, "Attach", Lane::kWork, &cri::Service::attach, *request, *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::PortForward(grpc::CallbackServerContext* context,
-                                                      const cri::pb::PortForwardRequest* /*request*/,
-                                                      cri::pb::PortForwardResponse* /*response*/) {
-  return refuse(context, "PortForward");
+                                                      const cri::pb::PortForwardRequest* request,
+                                                      cri::pb::PortForwardResponse* response) {
+  return start_call(lanes_, service_, *context, "PortForward", Lane::kWork, &cri::Service::port_forward, *request,
+                    *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ContainerStats(grpc::CallbackServerContext* context,

@@ -44,9 +44,6 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   const auto unary = [](const char* name, auto method, const auto& request) {
     EXPECT_TRUE(fails(cri().call(method, request), Code::kUnsupported, name));
   };
-  unary("Exec", &Runtime::Exec, pb::ExecRequest());
-  unary("Attach", &Runtime::Attach, pb::AttachRequest());
-  unary("PortForward", &Runtime::PortForward, pb::PortForwardRequest());
   unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
   unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
   unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());

@@ -1,0 +1,59 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "berth/stream/v1/stream.pb.h"
+#include "os/spawn.h"
+#include "ttrpc/client.h"
+
+namespace berth::cri {
+
+/// How berth-stream is started.
+struct StreamOptions {
+  std::string program = "berth-stream";
+  std::string address = "127.0.0.1";  ///< numeric, to listen on
+  unsigned port = 0;                  ///< 0: any
+  std::string tls_cert{};             ///< PEM files; empty: no TLS
+  std::string tls_key{};
+};
+
+/// berth-stream as the daemon sees it: a process beside it that serves exec, attach and port-forward sessions and
+/// outlives it. It is started with the first session that is asked for; one that runs already, from before a restart,
+/// is taken over if it was started as we would. Thread-safe.
+class StreamServer final {
+ public:
+  /// `reactor` outlives this; `folder`: the server's, which it makes.
+  StreamServer(ttrpc::Reactor& reactor, std::string folder, StreamOptions options);
+  ~StreamServer();
+  StreamServer(const StreamServer&) = delete;
+  StreamServer& operator=(const StreamServer&) = delete;
+  StreamServer(StreamServer&&) = delete;
+  StreamServer& operator=(StreamServer&&) = delete;
+
+  /// A URL for one session. Starts the server if there is none; others that ask meanwhile wait for it. Errors: as the
+  /// server answers; kUnavailable it does not run and cannot be started.
+  [[nodiscard]] Result<std::string> prepare(const ::berth::stream::v1::PrepareRequest& request) BERTH_EXCLUDES(mutex_);
+  /// Holds on to a server that runs already, so that it stays; starts none. For the daemon's start.
+  void take_over() BERTH_EXCLUDES(mutex_);
+  /// Reaps a server of ours that has ended.
+  void reap() BERTH_EXCLUDES(mutex_);
+
+ private:
+  Result<> connect() BERTH_REQUIRES(mutex_);
+  Result<> start() BERTH_REQUIRES(mutex_);
+  Result<> replace_if_other() BERTH_REQUIRES(mutex_);
+  [[nodiscard]] std::string settings() const;
+  [[nodiscard]] std::string control_socket() const;
+
+  ttrpc::Reactor& reactor_;
+  const std::string folder_;
+  const StreamOptions options_;
+  // Held over the start of the program, which is the point: there must be one.
+  Mutex mutex_;
+  std::shared_ptr<ttrpc::Client> client_ BERTH_GUARDED_BY(mutex_);
+  os::Child child_ BERTH_GUARDED_BY(mutex_);
+};
+
+}  // namespace berth::cri
