@@ -178,7 +178,9 @@ Result<PassedFds> passed_fds(const Args& args) {
     return fail(Code::kInvalid, "not a number of descriptors");
   }
   for (int fd = 3; fd < 3 + passed.listen_count + *more; ++fd) {
-    if (::fcntl(fd, F_GETFD) < 0)
+    // One with FD_CLOEXEC did not come through our exec: it is our own.
+    const int flags = ::fcntl(fd, F_GETFD);
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0)
       return fail(Code::kInvalid, "please check that preserved-fd " + std::to_string(fd - 3) + " is present");
     passed.fds.push_back(fd);
   }

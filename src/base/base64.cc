@@ -52,7 +52,7 @@ std::optional<std::string> base64_decode(std::string_view text) {
   std::uint32_t group = 0;
   std::size_t bits = 0;
   for (const char c : text) {
-    const int value = kValues[static_cast<unsigned char>(c)];
+    const auto value = kValues[static_cast<unsigned char>(c)];
     if (value < 0) return std::nullopt;
     group = group << 6 | static_cast<std::uint32_t>(value);
     bits += 6;

@@ -68,7 +68,8 @@ extern "C" void berth_guard_executable(long* stack) {
   if (!enters) return;
   struct statfs fs;
   if (call(SYS_statfs, word(kOwnExe), word(&fs)) != 0 || (fs.f_flags & ST_RDONLY) != 0) return;
-  const long view = call(SYS_open_tree, AT_FDCWD, word(kOwnExe), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+  // It stays open over the exec: engine::process::park_own_view() says why.
+  const long view = call(SYS_open_tree, AT_FDCWD, word(kOwnExe), OPEN_TREE_CLONE);
   if (view < 0) return;
   mount_attr attributes;
   attributes.attr_set = MOUNT_ATTR_RDONLY;

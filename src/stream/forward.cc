@@ -26,11 +26,11 @@ Forward::Forward(asio::io_context& io, std::uint16_t port, Hooks hooks)
 void Forward::start(int netns_fd) {
   const auto open = [this]() -> Result<> {
     error_code error;
-    socket_.open(tcp::v4(), error);
+    (void)socket_.open(tcp::v4(), error);
     if (error) return fail_errno(error.value(), "socket");
     // A kernel without IPv6 has no second try.
     error_code ignored;
-    other_family_.open(tcp::v6(), ignored);
+    (void)other_family_.open(tcp::v6(), ignored);
     return {};
   };
   const auto opened = netns_fd >= 0 ? os::run_in_netns(netns_fd, open) : open();
@@ -51,8 +51,8 @@ void Forward::connected(bool v6, const error_code& error) {
   }
   if (error) return fail_with("connect to port " + std::to_string(port_) + ": " + error.message());
   error_code ignored;
-  other_family_.close(ignored);
-  socket_.set_option(tcp::no_delay(true), ignored);
+  (void)other_family_.close(ignored);
+  (void)socket_.set_option(tcp::no_delay(true), ignored);
   open_ = true;
   read_more();
   write_more();
@@ -102,7 +102,7 @@ void Forward::write_more() {
     written_ = 0;
     if (pending_.empty()) {
       error_code ignored;
-      if (ending_) socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      if (ending_) (void)socket_.shutdown(tcp::socket::shutdown_send, ignored);
       return;
     }
     writing_.swap(pending_);
@@ -151,8 +151,8 @@ void Forward::stop() {
   over_ = true;
   stall_.cancel();
   error_code ignored;
-  socket_.close(ignored);
-  other_family_.close(ignored);
+  (void)socket_.close(ignored);
+  (void)other_family_.close(ignored);
   std::string().swap(pending_);
   if (std::exchange(paused_, false) && hooks_.pause) hooks_.pause(false);
   hooks_ = {};

@@ -61,8 +61,6 @@ Error gone(const error_code& error) {
 template <class Derived, class Stream>
 class WireBase : public Wire, public std::enable_shared_from_this<Derived> {
  public:
-  explicit WireBase(Stream stream) : stream_(std::move(stream)), timer_(stream_.get_executor()) {}
-
   void start(std::shared_ptr<WireHandler> handler) override {
     handler_ = std::move(handler);
     self()->read_more();
@@ -143,6 +141,10 @@ class WireBase : public Wire, public std::enable_shared_from_this<Derived> {
   bool paused_ = false;
   bool closing_ = false;
   bool gone_ = false;
+
+ private:
+  explicit WireBase(Stream stream) : stream_(std::move(stream)), timer_(stream_.get_executor()) {}
+  friend Derived;
 };
 
 template <class Stream>

@@ -71,13 +71,13 @@ void OutputPump::drain() {
 void OutputPump::end() {
   ended_ = true;
   error_code ignored;
-  fifo_.close(ignored);
+  (void)fifo_.close(ignored);
   if (hooks_.ended) hooks_.ended();
 }
 
 void OutputPump::stop() {
   error_code ignored;
-  fifo_.close(ignored);
+  (void)fifo_.close(ignored);
   hooks_ = {};
 }
 
@@ -130,7 +130,7 @@ void InputPump::write_more() {
 void InputPump::finish() {
   over_ = true;
   error_code ignored;
-  fifo_.close(ignored);
+  (void)fifo_.close(ignored);
   std::string().swap(pending_);
   const Hooks hooks = std::exchange(hooks_, {});
   // What nobody reads is not waited for.
@@ -141,7 +141,7 @@ void InputPump::finish() {
 void InputPump::stop() {
   over_ = true;
   error_code ignored;
-  fifo_.close(ignored);
+  (void)fifo_.close(ignored);
   hooks_ = {};
 }
 

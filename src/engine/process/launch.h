@@ -93,6 +93,11 @@ Result<> join_pending_cgroup(Launch& launch);
 /// Builds the container's root from the mount plan inside a new mount namespace and leaves the child in it, "/" being
 /// its working folder. Returns the console's slave side when there is a terminal (rootfs.cc).
 Result<UniqueFd> enter_rootfs(Launch& launch, int proc_fd);
+/// Hangs the detached mount that this program runs from, if it does, somewhere into the old root's tree, with which it
+/// goes; what is mounted must reach no other namespace any more. A mount that is in no namespace costs a grace period
+/// of the kernel's (70 us, milliseconds under load) when its last descriptor is closed, and our caller would wait for
+/// it (own_executable.cc).
+void park_own_view();
 /// Device nodes and links below the root's /dev (devices.cc).
 Result<> make_devices(const Launch& launch, int root_fd);
 /// The terminal: sends the master to the parent, binds the slave on /dev/console, returns it (terminal.cc).

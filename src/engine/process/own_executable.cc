@@ -1,11 +1,14 @@
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/strings.h"
+#include "engine/process/launch.h"
 #include "engine/process/process_engine.h"
 #include "os/clone.h"
 #include "os/file.h"
@@ -47,10 +50,42 @@ Result<UniqueFd> read_only_view() {
   return tree;
 }
 
+// The descriptor that we were executed by, if src/os/early_guard.cc did it: the kernel calls such a program /dev/fd/N.
+UniqueFd inherited_view() {
+  constexpr std::string_view kPrefix = "/dev/fd/";
+  const auto* const name = reinterpret_cast<const char*>(::getauxval(AT_EXECFN));  // NOLINT(performance-no-int-to-ptr)
+  if (name == nullptr || !std::string_view(name).starts_with(kPrefix)) return {};
+  const auto number = parse_number<int>(std::string_view(name).substr(kPrefix.size()));
+  if (!number || *number < 3) return {};
+  // Whoever else executes us by a descriptor keeps it or closes it as is his way.
+  const int flags = ::fcntl(*number, F_GETFL);
+  if (flags < 0 || (flags & O_PATH) == 0 || (::fcntl(*number, F_GETFD) & FD_CLOEXEC) != 0) return {};
+  struct stat own{};
+  struct stat given{};
+  if (::stat(kOwnExe, &own) != 0 || ::fstat(*number, &given) != 0) return {};
+  if (own.st_dev != given.st_dev || own.st_ino != given.st_ino) return {};
+  // No descriptor that a caller handed over for a container has this flag, so it is never taken for one.
+  ::fcntl(*number, F_SETFD, FD_CLOEXEC);
+  return UniqueFd(*number);
+}
+
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): there is one executable
+UniqueFd kept_view;
+
 }  // namespace
 
+void park_own_view() {
+  if (!kept_view.valid()) return;
+  constexpr const char* kPlace = "/proc/cmdline";
+  ignore(os::attach_tree_at(kept_view.get(), kPlace), "without a place for it the kernel's grace period is waited for");
+  kept_view.reset();
+}
+
 Result<> protect_own_executable(char** argv, char** envp) {
-  if (is_protected()) return {};
+  if (is_protected()) {
+    kept_view = inherited_view();
+    return {};
+  }
   auto view = read_only_view();
   if (view) {
     // Only where executing a mount's file from no namespace fails does it come back.
