@@ -91,12 +91,13 @@ Result<> Server::load_tls() {
   if (options_.tls_cert.empty()) return {};
   tls_.emplace(asio::ssl::context::tls_server);
   error_code error;
-  tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
-                        asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1,
-                    error);
-  tls_->use_certificate_chain_file(options_.tls_cert, error);
+  (void)tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
+                              asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 |
+                              asio::ssl::context::no_tlsv1_1,
+                          error);
+  (void)tls_->use_certificate_chain_file(options_.tls_cert, error);
   if (error) return fail(Code::kInvalid, "certificate " + options_.tls_cert + ": " + error.message());
-  tls_->use_private_key_file(options_.tls_key, asio::ssl::context::pem, error);
+  (void)tls_->use_private_key_file(options_.tls_key, asio::ssl::context::pem, error);
   if (error) return fail(Code::kInvalid, "key " + options_.tls_key + ": " + error.message());
   return {};
 }
@@ -152,7 +153,7 @@ void Server::accept_more() {
     }
     ignore(os::keep_alive(socket.native_handle()), "a dead peer is found by the next write");
     error_code ignored;
-    socket.set_option(asio::ip::tcp::no_delay(true), ignored);
+    (void)socket.set_option(asio::ip::tcp::no_delay(true), ignored);
     serve_http(std::move(socket), tls_ ? &*tls_ : nullptr,
                [this](const UpgradeRequest& request) { return decide(request); });
     accept_more();
@@ -229,7 +230,7 @@ void Server::drain() {
   });
   asio::post(io_, [this] {
     error_code ignored;
-    acceptor_.close(ignored);
+    (void)acceptor_.close(ignored);
     end_if_drained();
   });
 }

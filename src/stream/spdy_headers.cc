@@ -33,7 +33,7 @@ constexpr std::string_view kTail =
     "vatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
 
 const std::string& dictionary() {
-  static const std::string bytes = [] {
+  static const std::string kBytes = [] {
     std::string made;
     for (const std::string_view word : kWords) {
       append_spdy_word(made, static_cast<std::uint32_t>(word.size()));
@@ -42,7 +42,7 @@ const std::string& dictionary() {
     made.append(kTail);
     return made;
   }();
-  return bytes;
+  return kBytes;
 }
 
 // zlib's interface is of C and of before const.
