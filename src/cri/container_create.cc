@@ -231,7 +231,8 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
                  .pod_dir = dir_of(sandbox.id),
                  .cgroup_parent = sandbox.cgroup_parent,
                  .shim_pid = sandbox.shim_pid,
-                 .host_network = sandbox.host_network};
+                 .host_network = sandbox.host_network,
+                 .init_pid = sandbox.init_pid};
   input.container_id = record.id;
   {
     const Stage stage(operation, "look up the user in the image", image.id);

@@ -121,7 +121,24 @@ void ServiceImpl::handle_events(const std::shared_ptr<Pod>& pod, const std::shar
       ignore(removed, "stop and removal of the container ask again");
     }
   }
+  if (!events.pod_end().empty()) pod_is_over(pod->id(), events.pod_end());
   follow_events(pod, link, events.seq());
+}
+
+/// Nothing can be started in it any more, though its shim lives: a kubelet makes another one when it is told so.
+void ServiceImpl::pod_is_over(const std::string& sandbox_id, const std::string& why) {
+  bool news = false;
+  auto stored = registry_->update_sandbox(sandbox_id, [&](SandboxRecord& record) {
+    if (record.state != SandboxState::kReady) return false;
+    record.state = SandboxState::kStopping;  // as after the death of a shim
+    record.message = why;
+    return news = true;
+  });
+  crashpoint("pod-end.recorded");
+  if (!stored && stored.error().code() != Code::kNotFound) {
+    log_error("the end of a pod cannot be recorded", {{"sandbox", sandbox_id}, {"err", stored.error().text()}});
+  }
+  if (news) note_event(sandbox_id, {}, "the pod's pid namespace ended", why);
 }
 
 void ServiceImpl::handle_lost_shim(const std::shared_ptr<Pod>& pod, const Error& error) {

@@ -42,6 +42,7 @@ std::string sandbox_json(const SandboxRecord& record, const Handler& handler, st
   json.key("hostname").string(record.host_network ? std::string_view() : std::string_view(record.config.hostname()));
   json.key("ipc").string(node_ipc ? "node" : "pod");
   json.key("uts").string(record.host_network ? "node" : "pod");
+  if (shares_pids(record.config)) json.key("pid").string("pod");
   json.key("shm_size_bytes").unsigned_number(node_ipc ? 0 : kShmBytes);
   json.key("sysctls").begin_object();
   for (const auto& [name, value] : linux_config.sysctls()) json.key(name).string(value);

@@ -26,6 +26,7 @@ enum Tag : std::uint16_t {
   kNetworkName = 108,
   kShimPid = 109,
   kShimStart = 110,
+  kInitPid = 111,
   kSandboxId = 200,
   kStartedAt = 201,
   kFinishedAt = 202,
@@ -134,6 +135,8 @@ Result<> read_field(SandboxRecord& record, const BlobField& field) {
       return read_number(record.shim_pid, field, 0);
     case kShimStart:
       return read_start(record.shim_start, field);
+    case kInitPid:
+      return read_number(record.init_pid, field, 0);
     default:
       return {};
   }
@@ -266,6 +269,7 @@ std::string encode(const SandboxRecord& record) {
   out.put(kNetworkName, record.network.network);
   out.put_int(kShimPid, record.shim_pid);
   out.put_int(kShimStart, static_cast<std::int64_t>(record.shim_start));
+  if (record.init_pid != 0) out.put_int(kInitPid, record.init_pid);
   return out.take();
 }
 

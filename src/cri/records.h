@@ -44,8 +44,16 @@ struct SandboxRecord {
   network::Attachment network;   ///< what it got
   pid_t shim_pid = 0;            ///< 0: none known
   std::uint64_t shim_start = 0;  ///< its start time, to know it again
+  pid_t init_pid = 0;            ///< of the pid namespace that the containers share; 0: they share none
   std::string message;           ///< why it is not ready, for people
 };
+
+/// Whether the pod asks for one pid namespace (shareProcessNamespace). Without the message nobody has asked for
+/// anything, and the default of its members says nothing.
+[[nodiscard]] inline bool shares_pids(const pb::PodSandboxConfig& config) {
+  const auto& security = config.linux().security_context();
+  return security.has_namespace_options() && security.namespace_options().pid() == pb::POD;
+}
 
 /// Life of a container. kCreating is not listed, a restart undoes it. kStarting is listed as created: whether the
 /// program runs is the shim's to say. kRemoving is listed as exited.

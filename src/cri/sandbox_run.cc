@@ -77,10 +77,6 @@ Result<> check_namespaces(const pb::LinuxSandboxSecurityContext& security) {
     return fail(Code::kInvalid, "namespace_options.ipc is neither POD nor NODE");
   }
   if (options.pid() == pb::TARGET) return fail(Code::kInvalid, "namespace_options.pid: a sandbox cannot have TARGET");
-  // Without the message nobody has asked for anything, and the default of its members says nothing.
-  if (security.has_namespace_options() && options.pid() == pb::POD) {
-    return fail(Code::kUnsupported, "namespace_options.pid POD (shareProcessNamespace) is not built yet");
-  }
   if (options.has_userns_options() && options.userns_options().mode() == pb::POD) {
     return fail(Code::kUnsupported, "namespace_options.userns_options: user namespaces are not built yet");
   }
@@ -323,6 +319,10 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
     const Stage stage(operation, "connect to the shim", record.id);
     BERTH_ASSIGN(link, ShimLink::connect(*reactor_, shim_socket(making.dir), kConnectTimeout), "shim");
     BERTH_TRY(failpoint("run.connected"), "shim");
+    if (shares_pids(record.config)) {
+      BERTH_ASSIGN(const auto info, link->pod_info(kConnectTimeout), "shim");
+      record.init_pid = static_cast<pid_t>(info.init_pid());
+    }
   }
   const Stage stage(operation, "finish the sandbox", record.id);
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();

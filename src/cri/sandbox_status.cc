@@ -58,6 +58,7 @@ std::string info_json(const SandboxRecord& record) {
   spec::JsonWriter json;
   json.begin_object();
   json.key("state").string(state_name(record.state)).key("pid").number(record.shim_pid);
+  if (record.init_pid != 0) json.key("initPid").number(record.init_pid);
   json.key("message").string(record.message).key("cgroupParent").string(record.cgroup_parent);
   json.key("network").string(record.network.network).key("gateway").string(record.network.gateway);
   json.key("mac").string(record.network.mac).key("networkHeld").boolean(record.network_held);

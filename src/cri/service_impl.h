@@ -179,6 +179,7 @@ class ServiceImpl final : public Service {
   void follow_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link, std::uint64_t seq);
   void handle_events(const std::shared_ptr<Pod>& pod, const std::shared_ptr<ShimLink>& link,
                      const ::berth::shim::v1::WaitEventResponse& events);
+  void pod_is_over(const std::string& sandbox_id, const std::string& why);
   void handle_lost_shim(const std::shared_ptr<Pod>& pod, const Error& error);
   void shim_has_died(Pod& pod, const std::string& how);
   void containers_died(const std::string& sandbox_id, const std::string& reason, const std::string& message,

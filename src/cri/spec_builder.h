@@ -28,6 +28,7 @@ struct PodFacts {
   std::string cgroup_parent;
   pid_t shim_pid = 0;  ///< its namespaces are the pod's
   bool host_network = false;
+  pid_t init_pid = 0;  ///< of the pod's pid namespace; 0: it has none
 };
 
 struct SpecInput {

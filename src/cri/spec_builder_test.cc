@@ -144,6 +144,12 @@ TEST_F(SpecBuilder, NamespacesThatAreTheHosts) {
   const auto target = build_spec(in);
   ASSERT_TRUE(target);
   EXPECT_EQ(target->spec.linux->find_namespace(spec::NamespaceType::kPid)->path, "/proc/123/ns/pid");
+  options.set_pid(pb::POD);
+  EXPECT_EQ(refusal().code(), Code::kInvalid) << "the sandbox has no such namespace";
+  in.facts.init_pid = 456;
+  const auto shared = build_spec(in);
+  ASSERT_TRUE(shared);
+  EXPECT_EQ(shared->spec.linux->find_namespace(spec::NamespaceType::kPid)->path, "/proc/456/ns/pid");
 }
 
 TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
@@ -155,8 +161,6 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
     container.clear_mounts();
     container.clear_cdi_devices();
   };
-  security().mutable_namespace_options()->set_pid(pb::POD);
-  refused("POD");
   security().mutable_namespace_options()->set_pid(pb::CONTAINER);
   security().mutable_namespace_options()->mutable_userns_options()->set_mode(pb::POD);
   refused("user namespaces");

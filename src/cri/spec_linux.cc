@@ -24,6 +24,13 @@ Result<spec::Namespace> pid_namespace(const SpecInput& input, const pb::Namespac
     if (input.target_pid <= 0) return fail(Code::kPrecondition, "pid namespace: the target container does not run");
     return space(Type::kPid, "/proc/" + std::to_string(input.target_pid) + "/ns/pid");
   }
+  // Who gives no options asks for none.
+  if (input.container.linux().security_context().has_namespace_options() && options.pid() == pb::POD) {
+    if (input.facts.init_pid <= 0) {
+      return fail(Code::kInvalid, "pid namespace: POD in a sandbox that was not made with pid POD");
+    }
+    return space(Type::kPid, "/proc/" + std::to_string(input.facts.init_pid) + "/ns/pid");
+  }
   return space(Type::kPid);
 }
 
@@ -33,9 +40,6 @@ Result<std::vector<spec::Namespace>> namespaces(const SpecInput& input) {
   const auto& options = security.namespace_options();
   const std::string shim = "/proc/" + std::to_string(input.facts.shim_pid) + "/ns/";
   std::vector<spec::Namespace> all = {space(Type::kMount)};
-  if (security.has_namespace_options() && options.pid() == pb::POD) {
-    return fail(Code::kUnsupported, "pid namespace mode POD (shareProcessNamespace) is not built yet");
-  }
   if (options.has_userns_options() && options.userns_options().mode() == pb::POD) {
     return fail(Code::kUnsupported, "user namespaces are not built yet");
   }

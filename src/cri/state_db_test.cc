@@ -49,6 +49,7 @@ SandboxRecord sandbox(const std::string& id) {
   record.network = {.ips = {"10.0.0.2", "fd00::2"}, .gateway = "10.0.0.1", .mac = "02:00:00:00:00:01", .network = "n"};
   record.shim_pid = 42;
   record.shim_start = ~0ULL;
+  record.init_pid = 4711;
   record.message = "why";
   return record;
 }

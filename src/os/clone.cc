@@ -62,7 +62,10 @@ Result<ProcessTimes> process_times(pid_t pid) {
   if (fields.size() <= kStartTimeAfterName) return fail(Code::kCorrupt, path + " is short");
   const auto start = parse_number<std::uint64_t>(fields[kStartTimeAfterName]);
   if (!start || fields[0].empty()) return fail(Code::kCorrupt, path + " has no start time");
-  return ProcessTimes{*start, fields[0][0]};
+  constexpr std::size_t kFlagsAfterName = 6;  // field 9
+  constexpr std::uint32_t kExiting = 0x4;     // PF_EXITING of include/linux/sched.h, which proc(5) shows
+  const auto flags = parse_number<std::uint32_t>(fields[kFlagsAfterName]);
+  return ProcessTimes{*start, fields[0][0], flags && (*flags & kExiting) != 0};
 }
 
 std::unexpected<Error> exec_program(const char* path, char* const* argv, char* const* envp) {

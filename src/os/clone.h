@@ -28,10 +28,12 @@ Result<int> reap_pidfd(int pidfd);
 /// run.
 Result<> close_from(unsigned first);
 
-/// Field 22 of /proc/PID/stat, clock ticks since boot, and whether the process is a zombie or dead.
+/// Of /proc/PID/stat: when it began (field 22, clock ticks since boot), its state, and whether it is on its way out,
+/// which its state does not say before it is a zombie.
 struct ProcessTimes {
   std::uint64_t start_time = 0;
   char state = '?';
+  bool exiting = false;
 };
 Result<ProcessTimes> process_times(pid_t pid);
 

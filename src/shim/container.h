@@ -42,6 +42,7 @@ struct Container {
   TaskProcess init;
   std::map<std::string, TaskProcess, std::less<>> execs;
   bool own_pid_namespace = true;  ///< its processes go with init
+  bool pod_pids = false;          ///< it is in the pid namespace of the pod's init
   bool oom_killed = false;
   std::string reason;
   std::string message;  ///< more than `reason`, for people; may be empty

@@ -91,6 +91,31 @@ void Pod::give_own_oom_score(spec::Process& process) const {
   if (options_.oom.changed && !process.oom_score_adj) process.oom_score_adj = options_.oom.before;
 }
 
+void Pod::keep_init(PodInit init) {
+  init_.emplace(std::move(init));
+  reaper_.watch(init_->pid(), [this](int code) { pod_init_ended(code); });
+}
+
+void Pod::pod_init_ended(int code) {
+  init_->ended(code);
+  crashpoint("shim.pod-init.ended");
+  log_error("the pod is over", {{"err", init_->end()}});
+  // The number is no container's: whoever waits is told of the end beside them.
+  [[maybe_unused]] const auto number = changes_.next_and_wake();
+}
+
+/// `pid_namespace`: the container's, of which the specification says where it is; may be nullptr.
+Result<> Pod::join_pod_pids(Container& container, const spec::Namespace* pid_namespace) const {
+  if (!init_ || pid_namespace == nullptr || pid_namespace->path.empty()) return {};
+  // First: the number of an init that was reaped may be another process's by now.
+  if (init_->ending()) {
+    const std::string why = init_->end().empty() ? "the pod's init is ending" : init_->end();
+    return fail(Code::kPrecondition, "the pod's pid namespace is gone: " + why);
+  }
+  container.pod_pids = init_->is_namespace(pid_namespace->path);
+  return {};
+}
+
 void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
   const std::int64_t now = wall_now_ns();
   crashpoint("shim.exit.reaped");
@@ -104,6 +129,9 @@ void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
     container->reason = code == 0 ? "Completed" : "Error";
     if (container->oom_killed && code != 0) container->reason = "OOMKilled";
     if (container->oom_killed) container->message = container->engine->oom_cause();
+    if (container->pod_pids && init_->ending()) {
+      container->message = "the pod's init was ended, and with it everything in the pod's pid namespace";
+    }
     // Nobody else knows the code: noted before anything that takes time.
     auto noted = note_exit(container->bundle, static_cast<std::uint32_t>(code), now, container->reason);
     ignore(noted, "it is told by us as long as we live");

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "shim/changes.h"
 #include "shim/container.h"
 #include "shim/leftovers.h"
+#include "shim/pod_init.h"
 #include "shim/process_io.h"
 #include "shim/reaper.h"
 #include "shim/rootfs.h"
@@ -53,6 +55,12 @@ class Pod final {
 
   /// Becomes the subreaper. Once, before anything else.
   [[nodiscard]] Result<> start_reaping() { return reaper_.start(); }
+
+  /// Takes the pod's init, which is a child that nobody has reaped: its end is the end of the pod. At most once, before
+  /// the loop runs.
+  void keep_init(PodInit init);
+  /// nullptr: each container has a pid namespace of its own, or none.
+  [[nodiscard]] const PodInit* init() const { return init_ ? &*init_ : nullptr; }
 
   // task_calls.cc
   [[nodiscard]] Result<pid_t> create(CreateParams params);
@@ -109,6 +117,8 @@ class Pod final {
   Result<pid_t> start_init(Container& container);
   Result<pid_t> start_exec(const std::shared_ptr<Container>& container, std::string_view exec_id, TaskProcess& process);
   Result<Removed> remove_exec(Container& container, std::string_view exec_id);
+  Result<> join_pod_pids(Container& container, const spec::Namespace* pid_namespace) const;
+  void pod_init_ended(int code);
   void init_ended(const std::shared_ptr<Container>& container, int code);
   void start_failed(TaskProcess& process, const Error& error);
   void give_own_oom_score(spec::Process& process) const;
@@ -122,6 +132,7 @@ class Pod final {
   Changes changes_;
   Reaper reaper_;
   Leftovers leftovers_;
+  std::optional<PodInit> init_;
   std::map<std::string, std::shared_ptr<Container>, std::less<>> containers_;
   event::TimerId tidy_timer_ = event::kNoTimer;
 };

@@ -20,6 +20,14 @@ bool read_scope(JsonReader& reader, bool& pod) {
   return true;
 }
 
+bool read_pid_scope(JsonReader& reader, bool& pod) {
+  std::string word;
+  if (!reader.string(word)) return false;
+  if (word != "pod" && word != "container") return reader.fail_here("must be pod or container");
+  pod = word == "pod";
+  return true;
+}
+
 bool read_engine(JsonReader& reader, std::string& word) {
   if (!reader.string(word)) return false;
   const bool known = word == "process" || word == "external" || word == "shim";
@@ -39,6 +47,7 @@ bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& confi
   if (name == "hostname") return reader.string(config.hostname);
   if (name == "ipc") return read_scope(reader, config.pod_ipc);
   if (name == "uts") return read_scope(reader, config.pod_uts);
+  if (name == "pid") return read_pid_scope(reader, config.pod_pid);
   if (name == "shm_size_bytes") return reader.unsigned_number(config.shm_size_bytes, kMaxShm);
   if (name == "engine") return read_engine(reader, read.engine);
   if (name == "shim") return reader.string(config.shim);

@@ -16,7 +16,8 @@ struct SandboxConfig {
   std::string hostname;  ///< empty: as on the host
   bool pod_ipc = false;
   bool pod_uts = false;
-  std::uint64_t shm_size_bytes = 0;                          ///< 0: no /dev/shm of the pod's own
+  bool pod_pid = false;              ///< one pid namespace for the pod, with an init of ours (pod_init.h)
+  std::uint64_t shm_size_bytes = 0;  ///< 0: no /dev/shm of the pod's own
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
   std::uint64_t log_max_line_bytes = 16384;

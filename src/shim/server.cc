@@ -16,6 +16,7 @@
 #include "os/socket.h"
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
+#include "shim/pod_init.h"
 #include "shim/pod_record.h"
 #include "shim/remote.h"
 #include "shim/sandbox.h"
@@ -72,6 +73,11 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   };
   Pod pod(*loop, engine, std::move(pod_options));
   BERTH_TRY(pod.start_reaping(), "children");
+  if (config && config->pod_pid) {
+    BERTH_ASSIGN(PodInit init, PodInit::start(), "pod");
+    pod.keep_init(std::move(init));
+    crashpoint("shim.pod-init.made");
+  }
   auto* const remote = dynamic_cast<RemoteEngine*>(&engine);
   if (remote != nullptr) {
     BERTH_TRY(remote->attach(*loop, [&pod](pid_t pid, int code) { pod.reaper().ended(pid, code); }), "engine");

@@ -75,6 +75,7 @@ void wait_event(Pod& pod, const pb::WaitEventRequest& request, ttrpc::TypedRespo
   pod.changes().wait(after, request.timeout_ms(), [&pod, shared, after] {
     pb::WaitEventResponse reply;
     reply.set_seq(pod.changes().now());
+    if (pod.init() != nullptr) reply.set_pod_end(pod.init()->end());
     for (const auto& [id, container] : pod.containers()) {
       if (container->changed_seq > after) describe(*container, reply.add_changed());
     }
@@ -108,6 +109,7 @@ Result<pb::PodInfoResponse> pod_info(Pod& pod) {
   reply.set_pid(static_cast<std::uint32_t>(::getpid()));
   reply.set_sandbox_id(pod.options().sandbox_id);
   reply.set_version(BERTH_VERSION);
+  if (pod.init() != nullptr) reply.set_init_pid(static_cast<std::uint32_t>(pod.init()->pid()));
   for (const auto& [id, container] : pod.containers()) describe(*container, reply.add_containers());
   return reply;
 }

@@ -41,13 +41,14 @@ std::unique_ptr<event::Loop> new_loop() {
 
 TEST(SandboxConfig, EveryMember) {
   const auto config =
-      parse_sandbox_config(R"({"version":1,"sandbox_id":"abc","hostname":"web-0","ipc":"pod","uts":"node",
+      parse_sandbox_config(R"({"version":1,"sandbox_id":"abc","hostname":"web-0","ipc":"pod","uts":"node","pid":"pod",
     "shm_size_bytes":1024,"sysctls":{"net.core.somaxconn":"1024"},"cgroup_parent":"/k","log_max_line_bytes":100,"new":{}})");
   ASSERT_TRUE(config) << config.error().text();
   EXPECT_EQ(config->sandbox_id, "abc");
   EXPECT_EQ(config->hostname, "web-0");
   EXPECT_TRUE(config->pod_ipc);
   EXPECT_FALSE(config->pod_uts);
+  EXPECT_TRUE(config->pod_pid);
   EXPECT_EQ(config->shm_size_bytes, 1024U);
   EXPECT_THAT(config->sysctls, ElementsAre(testing::Pair("net.core.somaxconn", "1024")));
   EXPECT_EQ(config->cgroup_parent, "/k");
@@ -64,6 +65,7 @@ TEST(SandboxConfig, BadOnesAreRefused) {
         R"({"version":1})",
         R"({"version":1,"sandbox_id":"../a"})",
         R"({"version":1,"sandbox_id":"a","ipc":"host"})",
+        R"({"version":1,"sandbox_id":"a","pid":"node"})",
         R"({"version":1,"sandbox_id":"a","shm_size_bytes":-1})",
         R"({"version":1,"sandbox_id":"a","log_max_line_bytes":0})",
         R"({"version":1,"sandbox_id":"a","engine":"external"})",

@@ -60,6 +60,17 @@ unsigned leases_of(const TestHost& host) {
   return addresses_in(host.root() + "/network/leases") + addresses_in(host.dir() + "/ipam/matrix");
 }
 
+/// The init of a pod with one pid namespace: a child of its shim.
+pid_t init_of(pid_t shim) {
+  const auto number = std::to_string(shim);
+  const auto children = os::read_file("/proc/" + number + "/task/" + number + "/children", 4096).value_or("");
+  for (const auto word : split(children, ' ')) {
+    const auto name = os::read_file("/proc/" + std::string(word) + "/comm", 64);
+    if (name && *name == "berth-pod-init\n") return parse_number<pid_t>(word).value_or(shim);
+  }
+  return shim;
+}
+
 /// What is there now and was not before. Mounts of the machine's first process count only when they are of this host:
 /// others mount things, too. The shared bridge may go, between two pods.
 std::string more_than_before(const TestHost& host, const HostState& before) {
@@ -158,6 +169,9 @@ void Kubelet::insist(const char* what, const std::function<Result<>()>& call) {
 pb::ContainerConfig Kubelet::config_of(const std::string& name, const std::string& script) {
   auto config = host_.container_config(name, "logger", {"/bin/sh", "-c", script});
   config.mutable_metadata()->set_attempt(config_.metadata().attempt());
+  if (plan_.shared_pids) {
+    config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pb::POD);
+  }
   config.set_log_path(name + "." + std::to_string(config_.metadata().attempt()) + ".log");
   return config;
 }
@@ -310,13 +324,13 @@ Kubelet::End Kubelet::kill_shim() {
     if (host_.daemon_alive()) killed_alone_ = true;
     host_.kill9_daemon();
   }
-  ::kill(shim, SIGKILL);
+  ::kill(plan_.init_dies ? init_of(shim) : shim, SIGKILL);
   if (!wait_until(kPatience, [this] {
         const auto status = host_.cri().pod_status(pod_);
         if (!status) revive();
         return status && status->state() == pb::SANDBOX_NOTREADY;
       })) {
-    fault(&Tally::other, "the pod stays READY without its shim");
+    fault(&Tally::other, "the pod stays READY without its shim or init");
   }
   return End::kDone;
 }
@@ -395,6 +409,9 @@ void Kubelet::live(const std::string& name, const Plan& plan) {
   killed_alone_ = false;
   logs_.clear();
   config_ = host_.pod_config(name);
+  if (plan.shared_pids) {
+    config_.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pb::POD);
+  }
   auto& port = *config_.add_port_mappings();
   port.set_container_port(80);
   port.set_host_port(8080);

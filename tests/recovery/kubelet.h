@@ -39,6 +39,8 @@ class Kubelet final {
     std::vector<std::string> points;  ///< die at these
     bool shim_dies = false;           ///< the shim is killed before the pod is stopped,
     bool alone = false;               ///< while no daemon runs
+    bool shared_pids = false;         ///< the pod has one pid namespace,
+    bool init_dies = false;           ///< whose init is killed where the shim would be
   };
 
   Kubelet(TestHost& host, const HostState& before, Tally& tally) : host_(host), before_(before), tally_(tally) {}

@@ -50,6 +50,9 @@ Kubelet::Plan plan_for(const std::string& point) {
   if (const auto found = kBefore.find(point); found != kBefore.end()) plan.points.push_back(found->second);
   plan.shim_dies = point.starts_with("shim-death.") || point.starts_with("shim.clear.") || point == "recover.pod-died";
   plan.alone = point == "recover.pod-died";
+  plan.init_dies = point == "shim.pod-init.ended" || point == "pod-end.recorded";
+  plan.shared_pids = plan.init_dies || point == "shim.pod-init.made";
+  plan.shim_dies = plan.shim_dies || plan.init_dies;
   return plan;
 }
 
@@ -103,6 +106,8 @@ class Draw final {
     }
     plan.shim_dies = plan.shim_dies || more.shim_dies;
     plan.alone = plan.alone || more.alone;
+    plan.shared_pids = plan.shared_pids || more.shared_pids;
+    plan.init_dies = plan.init_dies || more.init_dies;
   }
 
   std::mt19937 random_;
