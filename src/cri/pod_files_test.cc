@@ -21,7 +21,7 @@ TEST(PodFiles, SandboxJson) {
   record.host_network = true;
   record.config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_ipc(pb::NODE);
   const auto node = sandbox_json(record, {.binary = "/usr/bin/crun"}, 1);
-  EXPECT_THAT(node, HasSubstr(R"("hostname":"","ipc":"node","uts":"node","shm_size_bytes":0)"));
+  EXPECT_THAT(node, HasSubstr(R"("hostname":"","ipc":"node","uts":"node","pid":"pod","shm_size_bytes":0)"));
   EXPECT_THAT(node, HasSubstr(R"("engine":"external","runtime_binary":"/usr/bin/crun"})"));
   EXPECT_THAT(sandbox_json(record, {.shim = "/s"}, 1), HasSubstr(R"("engine":"shim","shim":"/s"})"));
   EXPECT_THAT(sandbox_json(record, {.shim = "/s", .binary = "/b"}, 1),

@@ -5,10 +5,12 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstddef>
 #include <string_view>
@@ -30,6 +32,8 @@ namespace berth::shim {
 namespace {
 
 constexpr std::size_t kMaxErrorBytes = 4096;
+constexpr std::chrono::seconds kLongestEnd{2};
+constexpr std::chrono::milliseconds kLook{10};
 constexpr unsigned kNobody = 65535;  // what a pause container's image usually runs as
 // FALLBACK until kernel 6.3: before, every file in memory could be executed, and nobody said so.
 constexpr unsigned kExecutable = 0x0010U;  // MFD_EXEC
@@ -114,7 +118,15 @@ Result<PodInit> PodInit::start() {
 PodInit::~PodInit() {
   if (!pidfd_.valid() || !end_.empty()) return;
   ignore(os::pidfd_signal(pidfd_.get(), SIGKILL), "it may have ended");
-  ignore(os::reap_pidfd(pidfd_.get()), "it goes with us at the latest");
+  // It ends only when nobody of its namespace is left, be it a zombie: those that are our children are for us to reap.
+  const auto deadline = std::chrono::steady_clock::now() + kLongestEnd;
+  while (std::chrono::steady_clock::now() < deadline) {
+    siginfo_t info{};
+    while (::waitid(P_ALL, 0, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0) {
+      if (info.si_pid == pid_) return;
+    }
+    ignore(os::wait_readable(pidfd_.get(), kLook), "it goes with us at the latest");
+  }
 }
 
 bool PodInit::is_namespace(const std::string& path) const {

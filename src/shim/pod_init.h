@@ -20,7 +20,8 @@ class PodInit final {
   PodInit& operator=(PodInit&&) noexcept = delete;
   PodInit(const PodInit&) = delete;
   PodInit& operator=(const PodInit&) = delete;
-  /// Ends and reaps it, unless that has been told by ended().
+  /// Ends and reaps it, unless that has been told by ended(); with it whoever of its namespace is a child of ours. At
+  /// most two seconds: a task that no signal ends holds it up.
   ~PodInit();
 
   [[nodiscard]] pid_t pid() const { return pid_; }

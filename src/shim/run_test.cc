@@ -398,6 +398,32 @@ TEST_F(RunTest, WithoutItsRecordItEndsWhenNothingRuns) {
   client_->close();
 }
 
+TEST_F(RunTest, OnePidNamespaceGoesAsAWhole) {
+  std::string sandbox = default_sandbox();
+  sandbox.insert(sandbox.size() - 1, R"(,"pid":"pod")");
+  ASSERT_NO_FATAL_FAILURE(start_shim(sandbox));
+  const auto init = info().init_pid();
+  ASSERT_GT(init, 0U);
+  for (const auto* id : {"c1", "c2"}) {
+    auto spec = make_spec(id, "sleep 1000 & sleep 1000");
+    for (auto& space : spec.linux->namespaces) {
+      if (space.type == spec::NamespaceType::kPid) space.path = "/proc/" + std::to_string(init) + "/ns/pid";
+    }
+    ASSERT_TRUE(create(id, spec));
+    ASSERT_TRUE(start(id));
+  }
+  EXPECT_EQ(exec_sync("c1", "cat /proc/1/comm")->stdout(), "berth-pod-init\n");
+  // Its first processes are zombies then, which are the shim's to reap before init can end.
+  const auto begun = std::chrono::steady_clock::now();
+  task::ShutdownRequest request;
+  request.set_now(true);
+  ASSERT_TRUE(call<Empty>("Shutdown", request));
+  EXPECT_EQ(os::wait_exit(shim_).value_or(-1), 0);
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(2));
+  EXPECT_TRUE(gone(init));
+  client_->close();
+}
+
 TEST_F(RunTest, SysctlsOfThePod) {
   ASSERT_NO_FATAL_FAILURE(start_shim(
       R"({"version":1,"sandbox_id":"pod1","ipc":"pod","uts":"pod","sysctls":{"kernel.shm_rmid_forced":"1"}})"));
