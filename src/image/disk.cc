@@ -224,7 +224,7 @@ Result<> Disk::remove_ref(const std::string& name) const {
   return os::remove_file(path);
 }
 
-Result<> Disk::make_container(const std::string& id, const ImageRecord& image) const {
+Result<> Disk::own_image(const std::string& id, const ImageRecord& image) const {
   const std::string dir = container_dir(id);
   BERTH_TRY(make_folder(dir), "container");
   BERTH_TRY(failpoint("rootfs.folder"), "container");
@@ -239,7 +239,12 @@ Result<> Disk::make_container(const std::string& id, const ImageRecord& image) c
     // A volatile overlay that was mounted before marks its work folder, and the kernel refuses a marked one.
     BERTH_TRY(os::remove_tree(dir + "/work/work/incompat"), "container");
   }
-  BERTH_TRY(failpoint("rootfs.owned"), "container");
+  return failpoint("rootfs.owned");
+}
+
+Result<> Disk::make_container(const std::string& id, const ImageRecord& image) const {
+  BERTH_TRY(own_image(id, image), "container");
+  const std::string dir = container_dir(id);
   const std::string upper = dir + "/upper";
   BERTH_TRY(make_folder(upper), "container");
   const bool usual = image.root_mode == 0755 && image.root_uid == 0 && image.root_gid == 0 && (umask_ & 0755) == 0;

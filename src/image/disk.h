@@ -89,6 +89,8 @@ class Disk final {
 
   /// containers/<id>/{upper,work,image}; present ones are kept.
   Result<> make_container(const std::string& id, const ImageRecord& image) const;
+  /// Its first part: the folder and the note of the image that it holds.
+  Result<> own_image(const std::string& id, const ImageRecord& image) const;
 
  private:
   Disk(std::string root, UniqueFd lock, std::string boot_id, std::uint32_t umask);

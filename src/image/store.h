@@ -96,9 +96,13 @@ class Store {
 
   /// Makes the writable layer of container `container_id` over image `image_id`. Idempotent.
   virtual Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id) = 0;
-  /// Drops a container's writable layer and its hold on the image's layers. Idempotent; unknown ids are no error.
+  /// Holds image `image_id` for a volume, until remove_rootfs(volume_id): what is to be mounted, read-only, without a
+  /// writable layer. Idempotent.
+  virtual Result<RootfsMount> prepare_volume(const std::string& volume_id, const std::string& image_id) = 0;
+  /// Drops a container's writable layer, or a volume, and its hold on the image's layers. Idempotent; unknown ids are
+  /// no error.
   virtual Result<> remove_rootfs(const std::string& container_id) = 0;
-  /// Containers that hold a writable layer, for recovery.
+  /// Containers that hold a writable layer, and volumes, for recovery.
   [[nodiscard]] virtual std::vector<std::string> rootfs_holders() const = 0;
   /// Bytes and inodes of a container's writable layer. Walks the disk: not for the read path.
   [[nodiscard]] virtual Result<FsUsage> rootfs_usage(const std::string& container_id) const = 0;

@@ -54,6 +54,19 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
   return out;
 }
 
+Result<RootfsMount> StoreImpl::prepare_volume(const std::string& volume_id, const std::string& image_id) {
+  if (!valid_id(volume_id)) return fail(Code::kInvalid, "volume id \"" + printable(volume_id) + "\" is not valid");
+  BERTH_ASSIGN(const ImageRecord record, hold_image(volume_id, image_id), "prepare a volume");
+  if (auto made = disk_.own_image(volume_id, record); !made) {
+    ignore(remove_rootfs(volume_id), "the failure to make it is what the caller must see");
+    return fail(std::move(made).error().in("prepare a volume"));
+  }
+  auto lower = lower_dirs(record);
+  // overlayfs without an upper folder wants two; a layer alone would show its whiteouts.
+  if (lower.size() == 1) lower.push_back(disk_.empty_dir());
+  return RootfsMount{"overlay", "overlay", {"lowerdir=" + join(lower, ":")}};
+}
+
 Result<> StoreImpl::remove_rootfs(const std::string& container_id) {
   if (!valid_id(container_id)) return {};
   BERTH_ASSIGN(std::string aside, disk_.set_aside(disk_.container_dir(container_id)), "remove root file system");

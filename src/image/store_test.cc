@@ -323,6 +323,40 @@ TEST_F(StoreTest, ContainersHoldTheirLayers) {
   });
 }
 
+TEST_F(StoreTest, VolumesHoldTheirLayers) {
+  images_ = {{"a:1", build_image({layer("file", "text")})}};
+  with_registry([&](HttpServer& server) {
+    auto store = open();
+    const auto info = store->pull(server.host() + "/a:1", {});
+    ASSERT_TRUE(info);
+    EXPECT_EQ(store->prepare_volume("v1", "sha256:" + std::string(64, '0')).error().code(), Code::kNotFound);
+    EXPECT_EQ(store->prepare_volume("../x", info->id).error().code(), Code::kInvalid);
+    const auto first = store->prepare_volume("v1", info->id);
+    ASSERT_TRUE(first) << first.error().text();
+    EXPECT_EQ(first->type, "overlay");
+    const auto again = store->prepare_volume("v1", info->id);
+    ASSERT_TRUE(again);
+    EXPECT_EQ(first->options, again->options);
+    const std::string tree = store->layer_dirs(info->id)->at(0);
+    ASSERT_EQ(first->options.size(), 1U);
+    // Two folders even of one layer, and no place to write to.
+    EXPECT_TRUE(first->options[0].starts_with("lowerdir=" + tree + ":")) << first->options[0];
+    ASSERT_TRUE(store->prepare_rootfs("c1", info->id));
+    ASSERT_TRUE(store->remove(info->id));
+    ASSERT_TRUE(store->remove_rootfs("c1"));
+    EXPECT_EQ(content(tree + "/file"), "text");
+    store.reset();
+    store = open();
+    EXPECT_THAT(store->rootfs_holders(), ElementsAre("v1"));
+    EXPECT_EQ(content(tree + "/file"), "text");
+    ASSERT_TRUE(store->remove_rootfs("v1"));
+    ASSERT_TRUE(store->remove_rootfs("v1"));
+    EXPECT_EQ(store->usage().used_bytes, 0U);
+    store.reset();
+    EXPECT_THAT(store_leftovers(), IsEmpty());
+  });
+}
+
 TEST_F(StoreTest, OverlayShowsTheMergedImage) {
   const std::string bottom = TarBuilder()
                                  .dir("./", {.mode = 0751})
