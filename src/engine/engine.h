@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,6 +32,9 @@ struct CreateRequest {
   spec::Spec spec;     ///< validated
   /// The root filesystem as a detached mount (fsmount, open_tree). Invalid: `spec.root.path` names it.
   UniqueFd root_mount;
+  /// Sources of mounts of the specification that are more than a path: detached mounts, by index in spec.mounts, which
+  /// are then bind mounts. Not with id maps.
+  std::map<std::size_t, UniqueFd> mount_trees;
   Stdio stdio;  ///< ignored with process.terminal
   /// Descriptors 3, 4, ... of the container's process (LISTEN_FDS, --preserve-fds). Borrowed.
   std::vector<int> extra_fds;

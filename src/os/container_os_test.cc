@@ -9,6 +9,7 @@
 #include "os/channel.h"
 #include "os/clone.h"
 #include "os/file.h"
+#include "os/mountinfo.h"
 #include "os/namespace.h"
 #include "os/process_attr.h"
 #include "os/seccomp.h"
@@ -87,6 +88,7 @@ TEST(Clone, ProcessTimes) {
   ASSERT_TRUE(times.has_value());
   EXPECT_GT(times->start_time, 0U);
   EXPECT_EQ(times->state, 'R');
+  EXPECT_FALSE(times->exiting);
   EXPECT_EQ(process_times(0x3fffffff).error().code(), Code::kNotFound);
 }
 
@@ -94,6 +96,13 @@ TEST(Namespace, KindsAreChecked) {
   EXPECT_TRUE(open_namespace("/proc/self/ns/net", CLONE_NEWNET).has_value());
   EXPECT_THAT(open_namespace("/proc/self/ns/net", CLONE_NEWUTS).error().text(), HasSubstr("is not a uts namespace"));
   EXPECT_FALSE(open_namespace("/etc/passwd", CLONE_NEWNET).has_value());
+}
+
+TEST(MountInfo, TheMountOfAPath) {
+  const auto proc = propagation_at("/proc/self/status");
+  ASSERT_TRUE(proc.has_value());
+  EXPECT_EQ(proc->mount_point, "/proc");
+  EXPECT_EQ(propagation_at("/no/such/path").error().code(), Code::kNotFound);
 }
 
 TEST(Rlimit, NamesAndClamping) {

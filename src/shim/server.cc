@@ -1,6 +1,7 @@
 #include "shim/server.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "event/loop.h"
 #include "os/file.h"
+#include "os/namespace.h"
 #include "os/socket.h"
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
@@ -57,6 +59,9 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   pod_options.folder = options.folder;
   if (config) pod_options.log_max_line_bytes = config->log_max_line_bytes;
   if (config && config->sandbox_id != options.id) return fail(Code::kInvalid, "sandbox.json is of another pod");
+  if (config) {
+    BERTH_ASSIGN(pod_options.host_mounts, os::open_namespace("/proc/self/ns/mnt", CLONE_NEWNS), "pod");
+  }
   // A client, a log reader or a FIFO that goes away is an error code, not the end.
   ::signal(SIGPIPE, SIG_IGN);
   BERTH_TRY(failpoint("shim.begun"), "pod");

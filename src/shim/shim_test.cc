@@ -16,6 +16,7 @@
 #include "shim/exec_sync.h"
 #include "shim/leftovers.h"
 #include "shim/metrics.h"
+#include "shim/mount_trees.h"
 #include "shim/process_io.h"
 #include "shim/reaper.h"
 #include "shim/relay.h"
@@ -94,6 +95,27 @@ TEST(SandboxConfig, ARuntimeOfItsOwn) {
   ASSERT_TRUE(shim) << shim.error().text();
   EXPECT_EQ(shim->shim, "/s");
   EXPECT_EQ(shim->runtime_binary, "");
+}
+
+TEST(MountTrees, OptionsOfTheDaemonsAreTakenOut) {
+  spec::Spec spec;
+  spec.mounts.push_back({.destination = "/plain", .type = "tmpfs", .source = "tmpfs", .options = {"nosuid"}});
+  spec.mounts.push_back({.destination = "/v", .type = "bind", .source = "/", .options = {"rbind", "X-berth.host"}});
+  const auto trees = make_mount_trees(spec, -1, "/nowhere");
+  ASSERT_TRUE(trees) << trees.error().text();
+  EXPECT_TRUE(trees->empty()) << "who is in the host's mount namespace needs none";
+  EXPECT_THAT(spec.mounts[0].options, ElementsAre("nosuid"));
+  EXPECT_THAT(spec.mounts[1].options, ElementsAre("rbind"));
+  for (const auto& options : std::vector<std::vector<std::string>>{{"X-berth.other"},
+                                                                   {"X-berth.sub-path=a"},
+                                                                   {"X-berth.host", "X-berth.image"},
+                                                                   {"X-berth.host", "X-berth.sub-path=a"},
+                                                                   {"X-berth.image"}}) {
+    spec.mounts[1].options = options;
+    const auto refused = make_mount_trees(spec, -1, "/nowhere");
+    EXPECT_EQ(refused.error().code(), Code::kInvalid) << options.front();
+    EXPECT_THAT(refused.error().text(), HasSubstr("mount /v"));
+  }
 }
 
 TEST(Containerd, EachVersionGetsItsFormOfTheAddress) {

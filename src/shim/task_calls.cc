@@ -11,6 +11,7 @@
 #include "engine/process/process_engine.h"
 #include "os/file.h"
 #include "os/pidfd.h"
+#include "shim/mount_trees.h"
 #include "shim/pod.h"
 #include "shim/remote.h"
 
@@ -86,12 +87,13 @@ Result<Pod::Prepared> Pod::prepare(const CreateParams& params) const {
   BERTH_TRY(join_pod_pids(*container, pid_namespace), "pid namespace");
   prepared.container = std::move(container);
 
+  const std::string spare = params.bundle + "/rootfs";
   if (!params.rootfs.empty()) {
     BERTH_ASSIGN(const RootPlan plan, plan_root(params.rootfs.front()), "rootfs");
-    const std::string spare = params.bundle + "/rootfs";
     if (::mkdir(spare.c_str(), 0700) != 0 && errno != EEXIST) return fail_errno(errno, "mkdir " + spare);
     BERTH_ASSIGN(prepared.request.root_mount, make_root(plan, spare), "rootfs");
   }
+  BERTH_ASSIGN(prepared.request.mount_trees, make_mount_trees(spec, options_.host_mounts.get(), spare), "mounts");
   prepared.request.id = params.id;
   prepared.request.bundle = params.bundle;
   prepared.request.spec = std::move(spec);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "engine/external/exec_cgroup.h"
+#include "engine/external/mount_places.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/pidfd.h"
@@ -158,6 +159,7 @@ Result<> clear_container(const ExternalContainer::Parts& parts) {
   }
   BERTH_TRY(parts.cgroup.remove(), "cgroup");
   if (parts.layout != nullptr) forget_unified(*parts.layout, parts.cgroup_path);
+  BERTH_TRY(detach_mount_trees(parts.bundle), "mounts");
   if (!parts.root_attached) return {};
   auto detached = os::detach_mount(parts.bundle + "/rootfs");
   const bool none = !detached && (detached.error().errno_value() == EINVAL || detached.error().errno_value() == ENOENT);

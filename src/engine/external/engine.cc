@@ -6,6 +6,7 @@
 #include "engine/external/container.h"
 #include "engine/external/exec_cgroup.h"
 #include "engine/external/external_engine.h"
+#include "engine/external/mount_places.h"
 #include "os/file.h"
 #include "os/mount.h"
 
@@ -60,6 +61,7 @@ Result<Process> Engine::create_in(CreateRequest& request, ExternalContainer::Par
     parts.root_attached = true;
     request.spec.root.emplace(request.spec.root.value_or(spec::Root())).path = "rootfs";
   }
+  BERTH_TRY(attach_mount_trees(request), "mounts");
   // A runtime that is older than the specification's minor version refuses it (crun before 1.9 takes nothing but 1.0),
   // a newer one takes every older; members that a runtime does not know are passed over either way.
   request.spec.oci_version = "1.0.2";

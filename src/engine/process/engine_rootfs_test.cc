@@ -291,6 +291,26 @@ TEST_F(RootfsTest, RootPropagation) {
   EXPECT_THAT(run(spec).out, Not(HasSubstr("shared:")));
 }
 
+TEST_F(RootfsTest, ASharedMountIsAPeerOfItsSource) {
+  const std::string source = make_source("peer");
+  ASSERT_TRUE(os::make_dirs(source + "/sub").has_value());
+  ASSERT_EQ(::mount(source.c_str(), source.c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(::mount(nullptr, source.c_str(), nullptr, MS_SHARED, nullptr), 0);
+  auto spec = script_spec("mount -t tmpfs none /s/sub && echo inside > /s/sub/mark");
+  for (auto* set : {&spec.process->capabilities->bounding, &spec.process->capabilities->effective,
+                    &spec.process->capabilities->permitted}) {
+    set->emplace_back("CAP_SYS_ADMIN");
+  }
+  spec.mounts.push_back(mount_of("/s", "bind", source, {"rbind", "rshared"}));
+  EXPECT_EQ(run(spec).code, 0);
+  EXPECT_FALSE(os::exists(source + "/sub/mark")) << "the root is cut off, and its mounts with it, as with runc";
+  spec.linux->rootfs_propagation = "rshared";
+  EXPECT_EQ(run(spec).code, 0);
+  EXPECT_EQ(os::read_file(source + "/sub/mark", 100).value_or(""), "inside\n");
+  EXPECT_EQ(::umount((source + "/sub").c_str()), 0);
+  EXPECT_EQ(::umount(source.c_str()), 0);
+}
+
 TEST_F(RootfsTest, BadMountsNameThemselves) {
   auto spec = script_spec("true");
   spec.mounts.push_back(mount_of("/x", "nosuchfs", "none", {}));

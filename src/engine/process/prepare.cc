@@ -3,6 +3,7 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -122,10 +123,22 @@ Result<bool> same_for_child(const std::string& path) {
   return fs.f_type != PROC_SUPER_MAGIC;
 }
 
+/// Whether what is mounted in it from inside is to show where its source is. Only a copy that is made here belongs to
+/// the source's peers: in the child's mount namespace everything is cut off from ours.
+bool joins_peers(const PlannedMount& mount, const Launch& launch) {
+  const auto& steps = mount.options.propagation;
+  return launch.mounts.base_propagation == MS_SHARED && !steps.empty() && steps.back().type == MS_SHARED;
+}
+
 Result<> open_source(const PlannedMount& mount, Launch& launch, std::size_t index) {
+  const auto& given = launch.request->mount_trees;
+  if (const auto tree = given.find(mount.spec_index); tree != given.end()) {
+    BERTH_ASSIGN(launch.bind_trees[index], os::dup_fd(tree->second.get()), "source");
+    return {};
+  }
   const bool joins_mounts =
       std::ranges::any_of(launch.joins, [](const auto& join) { return join.clone_flag == CLONE_NEWNS; });
-  if (!joins_mounts && !launch.in_user_namespace() && !mount.options.idmap) {
+  if (!joins_mounts && !launch.in_user_namespace() && !mount.options.idmap && !joins_peers(mount, launch)) {
     // Mountinfo lists mounts by their age since Linux 6.8: made by the child, a copy has its place among its others.
     BERTH_ASSIGN(const bool same, same_for_child(mount.source), "source");
     if (same) return {};

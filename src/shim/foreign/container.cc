@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "engine/external/exec_cgroup.h"
+#include "engine/external/mount_places.h"
 #include "engine/external/runtime_error.h"
 #include "os/file.h"
 #include "os/mount.h"
@@ -253,6 +254,7 @@ Result<> clear_container(const ForeignContainer::Parts& parts) {
   }
   if (!parts.cgroup.empty()) BERTH_TRY(parts.cgroup.remove(), "cgroup");
   if (parts.layout != nullptr) engine::external::forget_unified(*parts.layout, parts.cgroup_path);
+  BERTH_TRY(engine::external::detach_mount_trees(parts.bundle), "mounts");
   if (!parts.root_attached) return {};
   auto detached = os::detach_mount(parts.bundle + "/rootfs");
   const bool none = !detached && (detached.error().errno_value() == EINVAL || detached.error().errno_value() == ENOENT);

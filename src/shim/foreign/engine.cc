@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "containerd/types/runc/options/oci.pb.h"
+#include "engine/external/mount_places.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "shim/foreign/container.h"
@@ -121,6 +122,7 @@ Result<> Engine::write_bundle(engine::CreateRequest& request, ForeignContainer::
     parts.root_attached = true;
     request.spec.root.emplace(request.spec.root.value_or(spec::Root())).path = "rootfs";
   }
+  BERTH_TRY(engine::external::attach_mount_trees(request), "mounts");
   // As for a runtime by its command line: old ones refuse what is newer than themselves.
   request.spec.oci_version = "1.0.2";
   return os::write_file_atomic(request.bundle + "/config.json", spec::write_spec(request.spec));
