@@ -129,7 +129,7 @@ std::vector<ServiceImpl::Unowned> ServiceImpl::find_unowned() {
     }
   }
   for (const auto& id : options_.images->rootfs_holders()) {
-    if (registry_->container(id)) continue;
+    if (registry_->container(owner_of_rootfs(id))) continue;
     found.push_back({"root-fs", id, [this, id] { return options_.images->remove_rootfs(id); }});
   }
   for (const auto& left : detached()) {

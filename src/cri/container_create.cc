@@ -37,15 +37,6 @@ Result<> check_container(const pb::CreateContainerRequest& request) {
   return {};
 }
 
-/// The image of a request: by reference or id, as the kubelet resolved it, else by what PullImage answered.
-Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec) {
-  if (auto found = store.find(spec.image())) return std::move(*found);
-  if (!spec.image_ref().empty()) {
-    if (auto found = store.find(spec.image_ref())) return std::move(*found);
-  }
-  return fail(Code::kNotFound, "image \"" + spec.image() + "\" is not here; pull it first");
-}
-
 std::string access_of(const std::string& permissions) {
   return permissions.empty() ? "rwm" : permissions;
 }
@@ -76,6 +67,14 @@ UserRequest user_request(const pb::LinuxContainerSecurityContext& security, cons
 }
 
 }  // namespace
+
+Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec) {
+  if (auto found = store.find(spec.image())) return std::move(*found);
+  if (!spec.image_ref().empty()) {
+    if (auto found = store.find(spec.image_ref())) return std::move(*found);
+  }
+  return fail(Code::kNotFound, "image \"" + spec.image() + "\" is not here; pull it first");
+}
 
 Result<pb::CreateContainerResponse> ServiceImpl::create_container(const Call& call,
                                                                   const pb::CreateContainerRequest& request) {
@@ -155,7 +154,8 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
     BERTH_TRY(os::make_dirs(dir + "/rootfs", 0711), "bundle");
     BERTH_TRY(failpoint("create.folder"), "bundle");
   }
-  BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image), "specification");
+  BERTH_ASSIGN(auto volumes, prepare_volumes(operation, record, undo), "image volumes");
+  BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image, std::move(volumes)), "specification");
   for (const auto& warning : built.warnings) log_warn(warning, {{"container", record.id}});
   record.process_json = spec::write_process(*built.spec.process);
   {
@@ -211,21 +211,13 @@ Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRec
   return stdio;
 }
 
-/// Looks up all that the specification needs of image and host; each look at a path of the request is a stage of its
-/// own, because it may hang on a dead volume.
+/// Looks up all that the specification needs of image and host.
 Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const SandboxRecord& sandbox,
-                                               ContainerRecord& record, const image::ImageInfo& image) {
+                                               ContainerRecord& record, const image::ImageInfo& image,
+                                               ImageVolumes volumes) {
   const auto& config = record.config;
   const auto& security = config.linux().security_context();
-  for (const auto& mount : config.mounts()) {
-    if (mount.host_path().empty()) continue;
-    const Stage stage(operation, "stat volume", mount.host_path());
-    struct stat status{};
-    if (::stat(mount.host_path().c_str(), &status) == 0) continue;
-    const int error = errno;
-    if (error != ENOENT) return fail_errno(error, "volume " + mount.host_path() + " for " + mount.container_path());
-    BERTH_TRY(os::make_dirs(mount.host_path(), 0755), "make volume " + mount.host_path());
-  }
+  BERTH_TRY(look_at_volumes(operation, config), "config");
   SpecInput input{.pod = sandbox.config, .container = config, .image = image.config, .host = host_};
   input.facts = {.sandbox_id = sandbox.id,
                  .pod_dir = dir_of(sandbox.id),
@@ -234,6 +226,7 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
                  .host_network = sandbox.host_network,
                  .init_pid = sandbox.init_pid};
   input.container_id = record.id;
+  input.image_volumes = std::move(volumes);
   {
     const Stage stage(operation, "look up the user in the image", image.id);
     BERTH_ASSIGN(const auto layers, options_.images->layer_dirs(image.id), "image layers");

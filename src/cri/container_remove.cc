@@ -50,6 +50,7 @@ Result<> ServiceImpl::remove_container_locked(Operation& operation, const std::s
     const Stage stage(operation, "remove the root file system", id);
     BERTH_TRY(options_.images->remove_rootfs(id), "root file system");
     BERTH_TRY(failpoint("remove.rootfs"), "root file system");
+    BERTH_TRY(remove_volumes(*record), "root file system");
   }
   BERTH_TRY(os::remove_tree(dir_of(*record)), "bundle");
   BERTH_TRY(failpoint("remove.folder"), "bundle");

@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "os/caps.h"
 #include "os/file.h"
+#include "os/mountinfo.h"
 
 namespace berth::cri {
 
@@ -88,6 +89,7 @@ Result<HostFacts> probe_host(const os::CgroupLayout& cgroups) {
   const auto apparmor = os::read_file("/sys/module/apparmor/parameters/enabled", 16);
   facts.apparmor = apparmor && apparmor->starts_with("Y") && os::exists("/sys/kernel/security/apparmor");
   facts.selinux = os::exists("/sys/fs/selinux/enforce");
+  if (const auto root = os::propagation_at("/")) facts.shared_mounts = root->shared;
   facts.bounding_caps = os::bounding_caps();
   std::array<char, 256> name{};
   if (::gethostname(name.data(), name.size() - 1) != 0) return fail_errno(errno, "gethostname");

@@ -17,6 +17,8 @@ struct HostFacts {
   bool swap_accounting = false;  ///< memory and swap can be limited together
   bool apparmor = false;
   bool selinux = false;
+  /// Whether what is mounted on the host later shows in the shims' mount namespaces, as systemd has it.
+  bool shared_mounts = false;
   std::uint64_t bounding_caps = ~0ULL;  ///< by capability number
   std::string hostname;
   std::string boot_id;

@@ -200,6 +200,7 @@ void ServiceImpl::undo_container(const ContainerRecord& record) {
   }
   crashpoint("recover.container-shim");
   warn("a half-made container's root file system stays", record.id, options_.images->remove_rootfs(record.id));
+  warn("a half-made container's image volumes stay", record.id, remove_volumes(record));
   crashpoint("recover.container-rootfs");
   warn("a half-made container's folder stays", record.id, os::remove_tree(dir_of(record)));
   warn("a half-made container's record stays", record.id, registry_->erase_container(record.id));

@@ -26,6 +26,12 @@
 
 namespace berth::cri {
 
+/// The image of a request: by reference or id, as the kubelet resolved it, else by what PullImage answered. Errors:
+/// kNotFound.
+[[nodiscard]] Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec);
+/// The container to which a root file system or a volume of the image store belongs.
+[[nodiscard]] std::string owner_of_rootfs(const std::string& id);
+
 /// The service: one file per RPC or pair of them (sandbox_run.cc, container_create.cc, ...), recovery.cc and
 /// pod_events.cc.
 ///
@@ -155,9 +161,15 @@ class ServiceImpl final : public Service {
                                      const std::string& sandbox_id);
   Result<> fill_container(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record, Rollback& undo);
   Result<SpecOutput> container_spec(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
-                                    const image::ImageInfo& image);
+                                    const image::ImageInfo& image, ImageVolumes volumes);
   Result<ShimStdio> make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record);
   static Result<int> stop_signal(const pb::ContainerConfig& config, const spec::ImageConfig& image);
+
+  // ---- container_volumes.cc ----
+  static Result<> look_at_volumes(Operation& operation, const pb::ContainerConfig& config);
+  Result<ImageVolumes> prepare_volumes(Operation& operation, const ContainerRecord& record, Rollback& undo);
+  /// Idempotent.
+  Result<> remove_volumes(const ContainerRecord& record);
 
   // ---- container_stop.cc ----
   /// Kills everything in it and waits until the end is recorded. Success when nothing runs.

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -8,6 +9,7 @@
 #include "cri/host_facts.h"
 #include "cri/image_user.h"
 #include "cri/records.h"
+#include "image/store.h"
 #include "spec/image.h"
 #include "spec/runtime.h"
 
@@ -31,6 +33,9 @@ struct PodFacts {
   pid_t init_pid = 0;  ///< of the pod's pid namespace; 0: it has none
 };
 
+/// The layers of the images that a container mounts, by index of the mount that names the image.
+using ImageVolumes = std::map<int, image::RootfsMount>;
+
 struct SpecInput {
   const pb::PodSandboxConfig& pod;
   const pb::ContainerConfig& container;
@@ -40,7 +45,8 @@ struct SpecInput {
   std::string container_id{};
   ResolvedUser user{};
   std::vector<GrantedDevice> devices{};
-  std::vector<spec::Device> host_devices{};          ///< for a privileged container
+  std::vector<spec::Device> host_devices{};  ///< for a privileged container
+  ImageVolumes image_volumes{};
   std::optional<spec::Seccomp> localhost_seccomp{};  ///< when the request names a file
   pid_t target_pid = 0;                              ///< with pid mode TARGET: init of that container
 };
@@ -63,6 +69,10 @@ struct SpecOutput {
                                                             const HostFacts& host, std::vector<std::string>& warnings);
 /// Standard mounts, the pod's files, the request's mounts; parents before children (spec_mounts.cc).
 [[nodiscard]] Result<std::vector<spec::Mount>> build_mounts(const SpecInput& input);
+/// Whether a mount of the request is of an image and not of the host.
+[[nodiscard]] inline bool is_image_volume(const pb::Mount& mount) {
+  return mount.has_image() && !mount.image().image().empty();
+}
 /// Limits as OCI resources, without devices; also for UpdateContainerResources (spec_resources.cc).
 [[nodiscard]] Result<spec::Resources> build_resources(const pb::LinuxContainerResources& limits, const HostFacts& host);
 /// Devices, their rules, namespaces, profiles, paths (spec_linux.cc).

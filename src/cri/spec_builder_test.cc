@@ -29,6 +29,7 @@ class SpecBuilder : public testing::Test {
     image.config.env = {"PATH=/bin", "A=image"};
     host.hostname = "node-1";
     host.cgroup_v2 = true;
+    host.shared_mounts = true;
     user.home = "/root";
   }
   pb::LinuxContainerSecurityContext& security() { return *container.mutable_linux()->mutable_security_context(); }
@@ -159,7 +160,6 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
     EXPECT_THAT(error.text(), HasSubstr(word));
     container.clear_linux();
     container.clear_mounts();
-    container.clear_cdi_devices();
   };
   security().mutable_namespace_options()->set_pid(pb::CONTAINER);
   security().mutable_namespace_options()->mutable_userns_options()->set_mode(pb::POD);
@@ -168,8 +168,6 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
   refused("SELinux");
   security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::RuntimeDefault);
   refused("AppArmor");
-  container.add_cdi_devices()->set_name("vendor.com/gpu=0");
-  refused("CDI");
   container.mutable_linux()->mutable_resources()->add_hugepage_limits()->set_limit(1);
   refused("hugetlb");
 }
@@ -244,14 +242,24 @@ TEST_F(SpecBuilder, MountsOfTheRequest) {
   EXPECT_LT(mount_at(built, "/a"), mount_at(built, "/a/c")) << "parents first";
   EXPECT_EQ(mount_at(built, "/etc/hosts")->source, "/kubelet/hosts");
   EXPECT_THAT(mount_at(built, "/r")->options, ElementsAre("rbind", "rprivate", "rro"));
-  EXPECT_THAT(mount_at(built, "/s")->options, ElementsAre("rbind", "rslave", "rw"));
+  EXPECT_THAT(mount_at(built, "/s")->options, ElementsAre("rbind", "rslave", "rw", "X-berth.host"));
   EXPECT_EQ(built.linux->rootfs_propagation, "rslave");
+
+  host.shared_mounts = false;
+  EXPECT_THAT(mount_at(build(), "/a/c")->options, ElementsAre("rbind", "rprivate", "ro", "X-berth.host"));
+  host.shared_mounts = true;
 
   rro->set_readonly(false);
   EXPECT_EQ(refusal().code(), Code::kInvalid);
   container.clear_mounts();
   add("/b", "/b")->set_propagation(pb::PROPAGATION_BIDIRECTIONAL);
-  EXPECT_EQ(refusal().code(), Code::kUnsupported);
+  EXPECT_EQ(refusal().code(), Code::kInvalid) << "not privileged";
+  pod.mutable_linux()->mutable_security_context()->set_privileged(true);
+  security().set_privileged(true);
+  const auto shared = build();
+  EXPECT_THAT(mount_at(shared, "/b")->options, ElementsAre("rbind", "rshared", "rw", "X-berth.host"));
+  EXPECT_EQ(shared.linux->rootfs_propagation, "rshared");
+  security().set_privileged(false);
   container.clear_mounts();
   add("/b", "/b")->add_uidmappings()->set_length(1);
   EXPECT_EQ(refusal().code(), Code::kUnsupported);

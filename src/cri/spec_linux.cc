@@ -200,7 +200,10 @@ Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& pro
     out.readonly_paths = list(security.readonly_paths());
   }
   for (const auto& mount : input.container.mounts()) {
-    if (mount.propagation() == pb::PROPAGATION_HOST_TO_CONTAINER) out.rootfs_propagation = "rslave";
+    // Without it the engine would cut each copy off from the host.
+    if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL) out.rootfs_propagation = "rshared";
+    const bool inwards = mount.propagation() == pb::PROPAGATION_HOST_TO_CONTAINER;
+    if (inwards && out.rootfs_propagation.empty()) out.rootfs_propagation = "rslave";
   }
   return out;
 }

@@ -48,31 +48,20 @@ std::vector<spec::Mount> pod_file_mounts(const SpecInput& input) {
   return mounts;
 }
 
+constexpr std::size_t kMaxSubPath = 4096;
+
 // Options of mount(8) that change the mount alone and take nothing from anyone else.
 constexpr std::array<std::string_view, 14> kMountOptions = {
     "noexec",     "nosuid",   "nodev",      "exec",        "suid",        "dev",   "noatime",
     "nodiratime", "relatime", "norelatime", "strictatime", "nosymfollow", "atime", "diratime"};
 
-Result<> check_request(const pb::Mount& mount) {
-  const std::string name = "mount " + mount.container_path();
-  if (mount.container_path().empty()) return fail(Code::kInvalid, "mounts: empty container_path");
-  for (const auto& path : {mount.container_path(), mount.host_path()}) {
-    if (path.find('\0') != std::string::npos) return fail(Code::kInvalid, name + ": a path holds a NUL");
-  }
-  if (mount.has_image() && !mount.image().image().empty()) {
-    return fail(Code::kUnsupported, name + ": image volumes are not built yet");
-  }
-  if (!mount.host_path().starts_with('/')) return fail(Code::kInvalid, name + ": host_path is not absolute");
-  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
-    return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
-  }
-  if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL) {
-    return fail(Code::kUnsupported,
-                name + ": bidirectional propagation is not offered: a pod's mounts never reach the host");
-  }
-  if (mount.recursive_read_only() && (!mount.readonly() || mount.propagation() != pb::PROPAGATION_PRIVATE)) {
-    return fail(Code::kInvalid, name + ": recursive_read_only wants readonly and private propagation");
-  }
+/// What a path in an image must be: nothing that leads up, whatever the image has there.
+bool is_sub_path(std::string_view path) {
+  if (path.starts_with('/') || path.size() > kMaxSubPath || path.find('\0') != std::string_view::npos) return false;
+  return std::ranges::none_of(split(path, '/'), [](std::string_view part) { return part == ".."; });
+}
+
+Result<> check_options(const pb::Mount& mount, const std::string& name) {
   for (const auto& option : mount.mount_options()) {
     if (std::ranges::find(kMountOptions, option) == kMountOptions.end()) {
       return fail(Code::kInvalid, name + ": mount option \"" + option + "\" is not among those for one mount");
@@ -81,11 +70,74 @@ Result<> check_request(const pb::Mount& mount) {
   return {};
 }
 
-Result<spec::Mount> request_mount(const pb::Mount& asked) {
-  BERTH_TRY(check_request(asked), "mounts");
-  const char* propagation = asked.propagation() == pb::PROPAGATION_HOST_TO_CONTAINER ? "rslave" : "rprivate";
+Result<> check_image_volume(const pb::Mount& mount, const std::string& name) {
+  if (!mount.host_path().empty()) return fail(Code::kInvalid, name + ": host_path and image exclude each other");
+  if (mount.propagation() != pb::PROPAGATION_PRIVATE) {
+    return fail(Code::kInvalid, name + ": an image is mounted with private propagation");
+  }
+  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
+    return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
+  }
+  if (!is_sub_path(mount.image_sub_path())) {
+    return fail(Code::kInvalid, name + ": image_sub_path \"" + mount.image_sub_path() + "\" leaves the image");
+  }
+  for (const auto& option : mount.mount_options()) {
+    if (option == "exec" || option == "suid" || option == "dev") {
+      return fail(Code::kInvalid, name + ": an image cannot be mounted with \"" + option + "\"");
+    }
+  }
+  return check_options(mount, name);
+}
+
+Result<> check_request(const pb::Mount& mount, bool privileged) {
+  const std::string name = "mount " + mount.container_path();
+  if (mount.container_path().empty()) return fail(Code::kInvalid, "mounts: empty container_path");
+  for (const auto& path : {mount.container_path(), mount.host_path()}) {
+    if (path.find('\0') != std::string::npos) return fail(Code::kInvalid, name + ": a path holds a NUL");
+  }
+  if (is_image_volume(mount)) return check_image_volume(mount, name);
+  if (!mount.image_sub_path().empty()) return fail(Code::kInvalid, name + ": image_sub_path without an image");
+  if (!mount.host_path().starts_with('/')) return fail(Code::kInvalid, name + ": host_path is not absolute");
+  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
+    return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
+  }
+  if (!pb::MountPropagation_IsValid(mount.propagation())) return fail(Code::kInvalid, name + ": unknown propagation");
+  if (mount.recursive_read_only() && (!mount.readonly() || mount.propagation() != pb::PROPAGATION_PRIVATE)) {
+    return fail(Code::kInvalid, name + ": recursive_read_only wants readonly and private propagation");
+  }
+  // As the API server has it: what such a container mounts is the host's, and stays when it goes.
+  if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL && !privileged) {
+    return fail(Code::kInvalid, name + ": propagation BIDIRECTIONAL is for privileged containers alone");
+  }
+  return check_options(mount, name);
+}
+
+/// `volume`: the image's layers, as store.h gives them.
+spec::Mount image_mount(const pb::Mount& asked, const image::RootfsMount& volume) {
+  auto mount = make(clean_path(asked.container_path()), volume.type, volume.source,
+                    {"rbind", "rprivate", "ro", "noexec", "nosuid", "nodev", "X-berth.image"});
+  mount.options.insert(mount.options.end(), volume.options.begin(), volume.options.end());
+  if (!asked.image_sub_path().empty()) mount.options.push_back("X-berth.sub-path=" + asked.image_sub_path());
+  mount.options.insert(mount.options.end(), asked.mount_options().begin(), asked.mount_options().end());
+  return mount;
+}
+
+Result<spec::Mount> request_mount(const SpecInput& input, int index) {
+  const auto& asked = input.container.mounts(index);
+  BERTH_TRY(check_request(asked, input.container.linux().security_context().privileged()), "mounts");
+  if (is_image_volume(asked)) {
+    const auto volume = input.image_volumes.find(index);
+    if (volume == input.image_volumes.end()) return fail(Code::kInternal, "mounts: an image that was not looked up");
+    return image_mount(asked, volume->second);
+  }
+  const bool both_ways = asked.propagation() == pb::PROPAGATION_BIDIRECTIONAL;
+  const bool inwards = asked.propagation() == pb::PROPAGATION_HOST_TO_CONTAINER;
+  const char* propagation = both_ways ? "rshared" : inwards ? "rslave" : "rprivate";
   const char* mode = asked.recursive_read_only() ? "rro" : asked.readonly() ? "ro" : "rw";
   auto mount = make(clean_path(asked.container_path()), "bind", asked.host_path(), {"rbind", propagation, mode});
+  // A copy of what the shim sees is no peer of the host's mount, and where the host's root is not shared it has not
+  // what was mounted since the shim's start: the shim makes this one where the host is.
+  if (both_ways || inwards || !input.host.shared_mounts) mount.options.emplace_back("X-berth.host");
   mount.options.insert(mount.options.end(), asked.mount_options().begin(), asked.mount_options().end());
   return mount;
 }
@@ -105,8 +157,8 @@ void drop_covered(std::vector<spec::Mount>& mounts, const std::vector<spec::Moun
 
 Result<std::vector<spec::Mount>> build_mounts(const SpecInput& input) {
   std::vector<spec::Mount> asked;
-  for (const auto& mount : input.container.mounts()) {
-    BERTH_ASSIGN(auto built, request_mount(mount), "request");
+  for (int i = 0; i < input.container.mounts_size(); ++i) {
+    BERTH_ASSIGN(auto built, request_mount(input, i), "request");
     if (built.destination == "/") return fail(Code::kInvalid, "mounts: nothing can be mounted on /");
     // Outer ones first, else in the order of the request.
     const auto place = std::ranges::upper_bound(asked, depth(built.destination), {},

@@ -61,6 +61,9 @@ Result<std::map<std::string, Image>> make_test_images(const std::string& program
                             .whiteout("data/gone")
                             .file("data/one", "one\n")
                             .hard_link("data/link", "data/one")
+                            .dir("links")
+                            .symlink("links/up", "../../../../../../../../etc/passwd")
+                            .symlink("links/abs", "/data")
                             .finish(),
                         TarBuilder().dir("data/dir").opaque("data/dir").file("data/dir/new", "new\n").finish()},
                        web};

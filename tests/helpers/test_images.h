@@ -13,7 +13,8 @@ inline constexpr const char* kPage = "<h1>a page from a pod</h1>\n";
 /// Images made of busybox-static, by name; all share their first layer.
 ///   busybox      Cmd: a web server on port 80 that serves /www
 ///   layered      two more layers: /data/kept from the first, /data/gone hidden by a whiteout, /data/dir made opaque
-///                with only /data/dir/new, /data/link a hard link to /data/one
+///                with only /data/dir/new, /data/link a hard link to /data/one,
+///                /links/up and /links/abs symlinks to /etc/passwd (by more ".." than there are folders) and /data
 ///   configured   User app (1000:1000, in group extra 2000), Entrypoint /bin/sh -c, Cmd, Env GREETING=hello,
 ///                WorkingDir /work/place, StopSignal SIGUSR1
 ///   logger       /bin/log_writer (tests/helpers/log_writer.cc)

@@ -275,7 +275,7 @@ TEST_F(ContainerTest, BadRequestsAreRefusedAndLeaveNothing) {
     mount.set_host_path("/tmp");
     mount.set_container_path("/");
   });
-  refuse("image volume", Code::kUnsupported, "image", [](auto& config) {
+  refuse("image volume", Code::kNotFound, "pull it first", [](auto& config) {
     auto& mount = *config.add_mounts();
     mount.mutable_image()->set_image("x");
     mount.set_container_path("/x");

@@ -7,6 +7,7 @@
 
 #include "base/strings.h"
 #include "fixture.h"
+#include "shared_folder.h"
 #include "wait.h"
 
 namespace berth::test {
@@ -191,6 +192,59 @@ TEST_P(HandlerTest, AShimThatIsKilledLeavesNothing) {
   EXPECT_EQ(must(cri().wait_exited(id)).exit_code(), 137);
   must(cri().end_pod(pod_));
   EXPECT_THAT(cgroups_left(), IsEmpty());
+}
+
+// What a runtime knows by paths alone is given to it as paths.
+TEST_P(HandlerTest, MountsThatPropagateAndThoseOfImages) {
+  const SharedFolder shared(host().dir() + "/shared", MS_SHARED);
+  ASSERT_TRUE(shared.made());
+  ASSERT_TRUE(shared.mount_below("hosts"));
+  const auto before = mounts(host());
+  auto pod_config = host().pod_config("volumes");
+  pod_config.mutable_linux()->mutable_security_context()->set_privileged(true);
+  const auto pod = must(cri().run_pod(pod_config, GetParam().handler));
+  auto wanted = host().shell_config("main", "exec sleep 1000");
+  wanted.mutable_linux()->mutable_security_context()->set_privileged(true);
+  auto& both_ways = *wanted.add_mounts();
+  both_ways.set_host_path(shared.path());
+  both_ways.set_container_path("/vol");
+  both_ways.set_propagation(pb::PROPAGATION_BIDIRECTIONAL);
+  auto& image = *wanted.add_mounts();
+  image.mutable_image()->set_image(TestHost::image("busybox"));
+  image.set_image_sub_path("data");
+  image.set_container_path("/img");
+  const auto id = must(cri().run(pod, wanted, pod_config));
+  EXPECT_EQ(must(cri().shell(id, "cat /img/kept; cat /vol/hosts/mark")), "kept\nhosts");
+  EXPECT_TRUE(fails(cri().shell(id, "echo x > /img/kept"), Code::kInternal, "Read-only"));
+  must(cri().shell(id, "mkdir -p /vol/made && mount -t tmpfs none /vol/made && echo made > /vol/made/mark"));
+  EXPECT_EQ(os::read_file(shared.at("made/mark"), 100).value_or("none"), "made\n");
+  must(cri().shell(id, "umount /vol/made"));
+  must(cri().stop(id, 0));
+  must(cri().remove(id));
+  must(cri().end_pod(pod));
+  EXPECT_EQ(os::read_file(shared.at("hosts/mark"), 100).value_or("none"), "hosts") << "it was there before";
+  EXPECT_EQ(difference(before, mounts(host())), "");
+  EXPECT_TRUE(shared.unmount_below("hosts"));
+}
+
+TEST_P(HandlerTest, OnePidNamespaceForThePod) {
+  auto pod_config = host().pod_config("pids");
+  pod_config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pb::POD);
+  const auto pod = must(cri().run_pod(pod_config, GetParam().handler));
+  const auto start = [&](const std::string& name, const std::string& time) {
+    auto wanted = host().shell_config(name, "exec sleep " + time);
+    wanted.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pb::POD);
+    return must(cri().run(pod, wanted, pod_config));
+  };
+  const auto one = start("one", "1001");
+  const auto two = start("two", "1002");
+  const auto list = must(cri().shell(one, "ps -o pid,args"));
+  for (const auto* line : {"    1 berth-pod-init", "sleep 1001", "sleep 1002"}) {
+    EXPECT_THAT(list, HasSubstr(line));
+  }
+  must(cri().stop(one, 0));
+  EXPECT_EQ(must(cri().status(two)).state(), pb::CONTAINER_RUNNING);
+  must(cri().end_pod(pod));
 }
 
 class HandlersTest : public HostTest<WithHandlers> {

@@ -246,7 +246,11 @@ void Kubelet::check_exit(const pb::ContainerStatus& status, int code) {
 }
 
 Kubelet::End Kubelet::run_main() {
-  const auto config = config_of("main", "/bin/log_writer 100000 200; exit " + std::to_string(kMainCode));
+  auto config = config_of("main", "/bin/log_writer 100000 200; exit " + std::to_string(kMainCode));
+  // Of the same image: it must be held once more, and let go.
+  auto& volume = *config.add_mounts();
+  *volume.mutable_image() = config.image();
+  volume.set_container_path("/image");
   const auto id = create(config);
   if (!id) return End::kPodLost;
   logs_.push_back({config_.log_directory() + "/" + config.log_path(), false});
