@@ -184,6 +184,7 @@ Result<> serve(const Config& config, const Flags& flags) {
                                                      .port = config.stream.port,
                                                      .tls_cert = config.stream.tls_cert,
                                                      .tls_key = config.stream.tls_key},
+                                          .cdi_dirs = config.runtime.cdi_dirs,
                                           .images = images.get(),
                                           .network = network.get()}),
                "open the pods' state");

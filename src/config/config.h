@@ -66,6 +66,8 @@ struct Config {
     std::string default_handler = "berth";        ///< of pods without a RuntimeClass; one of `handlers`
     std::uint64_t exec_output_limit = 16U << 20;  ///< bytes that one ExecSync keeps; 4096 to 1 GiB
     unsigned stats_period_s = 10;                 ///< 1 to 3600
+    /// Where CDI files are; absolute, a later one goes before an earlier one. Empty: no CDI devices.
+    std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
     bool operator==(const Runtime&) const = default;
   } runtime;
 

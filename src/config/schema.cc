@@ -192,6 +192,7 @@ std::vector<Key> keys_of(Config& c) {
       {"stream", "port", &c.stream.port, nullptr, 0, 65535},
       {"stream", "tls_cert", &c.stream.tls_cert, check_absolute_or_empty},
       {"stream", "tls_key", &c.stream.tls_key, check_absolute_or_empty},
+      {"runtime", "cdi_dirs", &c.runtime.cdi_dirs, check_absolute},
   };
 }
 

@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "cri/cdi_devices.h"
 #include "cri/service_impl.h"
 #include "image/store.h"
 #include "os/file.h"
@@ -253,7 +254,13 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
     input.target_pid = (*target)->pid;
   }
   BERTH_ASSIGN(record.stop_signal, stop_signal(config, image.config), "stop signal");
-  return build_spec(input);
+  BERTH_ASSIGN(auto built, build_spec(input), "request");
+  BERTH_ASSIGN(const auto devices, cdi::requested_devices(config), "request");
+  if (devices.empty()) return built;
+  const Stage reading(operation, "read the CDI files", devices.front());
+  BERTH_ASSIGN(const auto edits, cdi::find_devices(options_.cdi_dirs, devices), "request");
+  BERTH_TRY(cdi::apply_edits(edits, built.spec), "request");
+  return built;
 }
 
 Result<int> ServiceImpl::stop_signal(const pb::ContainerConfig& config, const spec::ImageConfig& image) {

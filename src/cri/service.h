@@ -50,6 +50,7 @@ struct ServiceOptions {
   std::uint64_t log_max_line_bytes = 16384;
   unsigned stats_period_s = 10;
   StreamOptions stream{};               ///< how berth-stream is started
+  std::vector<std::string> cdi_dirs{};  ///< where CDI files are, a later one before an earlier one; none: no CDI
   image::Store* images = nullptr;       ///< borrowed, outlives the service
   network::Network* network = nullptr;  ///< borrowed, outlives the service
 };

@@ -211,7 +211,6 @@ Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& pro
 Result<SpecOutput> build_spec(const SpecInput& input) {
   const auto& security = input.container.linux().security_context();
   SpecOutput out;
-  if (input.container.cdi_devices_size() > 0) return fail(Code::kUnsupported, "CDI_devices are not built yet");
   if (security.privileged() && !input.pod.linux().security_context().privileged()) {
     return fail(Code::kInvalid, "a privileged container in a pod that is not privileged");
   }

@@ -112,7 +112,7 @@ Result<> TestHost::push_images() {
 
 std::string TestHost::berth_config() const {
   return "[cgroup]\nparent = \"" + cgroup_parent_ + "\"\n[network]\nconf_dir = \"" + cni_dir() + "\"\nbin_dirs = [\"" +
-         plugin_dir() + "\"]\n" + options_.config;
+         plugin_dir() + "\"]\n" + in_dir(options_.config);
 }
 
 std::string TestHost::containerd_config() const {
@@ -128,12 +128,16 @@ std::string TestHost::containerd_config() const {
          ".containerd.runtimes.runc.options]\nBinaryName = \"" + options_.peer_runtime + "\"\n";
 }
 
+std::string TestHost::in_dir(std::string text) const {
+  for (auto at = text.find(kDirWord); at != std::string::npos; at = text.find(kDirWord)) {
+    text.replace(at, kDirWord.size(), dir_);
+  }
+  return text;
+}
+
 Result<> TestHost::write_config() {
   const bool berth = options_.server == Server::kBerth;
-  auto conflist = options_.conflist;
-  for (auto at = conflist.find(kDirWord); at != std::string::npos; at = conflist.find(kDirWord)) {
-    conflist.replace(at, kDirWord.size(), dir_);
-  }
+  auto conflist = in_dir(options_.conflist);
   if (conflist.empty() && !berth) conflist = reference_conflist(dir_);
   if (!conflist.empty()) BERTH_TRY(os::write_file_atomic(cni_dir() + "/10-test.conflist", conflist), "conflist");
   return os::write_file_atomic(dir_ + "/config.toml", berth ? berth_config() : containerd_config());

@@ -19,6 +19,7 @@ enum class Server {
 struct TestHostOptions {
   Server server = Server::kBerth;
   /// More of config.toml (berthd) after what the fixture writes; sections as a whole, not [cgroup] or [network].
+  /// "@DIR@" in it becomes dir().
   std::string config{};
   /// A CNI conflist for the pods; empty: berthd's built-in network, and for containerd the reference bridge plugin.
   /// "@DIR@" in it becomes dir().
@@ -104,6 +105,8 @@ class TestHost final {
   Result<> write_config();
   Result<> link_plugins() const;
   [[nodiscard]] std::string berth_config() const;
+  /// The text with dir() for "@DIR@".
+  [[nodiscard]] std::string in_dir(std::string text) const;
   [[nodiscard]] std::string failpoints() const { return dir_ + "/failpoints"; }
   [[nodiscard]] std::string containerd_config() const;
   Result<> hide_peer_folders();

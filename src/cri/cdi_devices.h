@@ -1,0 +1,34 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "cri/cdi_file.h"
+#include "cri/records.h"
+
+namespace berth::cri::cdi {
+
+/// Edits that a request has chosen, and the file that they are from.
+struct Chosen {
+  std::string path;
+  Edits edits;
+};
+
+/// The devices of a request by their full names, each once: those of CDI_devices, then those of the annotations
+/// "cdi.k8s.io/...", which hold lists with commas. Errors: kInvalid, naming the field.
+[[nodiscard]] Result<std::vector<std::string>> requested_devices(const pb::ContainerConfig& config);
+
+/// Looks the devices up in the *.json and *.yaml files of `dirs`, of which a later one goes before an earlier one.
+/// Answers, in the order of the names, the edits of each file that is used for the first time and those of the device.
+/// A file with faults counts as absent, and is named where a device is not found. Nothing is kept: files may change
+/// between two calls. Blocks on disk. Errors: kNotFound no such device; kPrecondition a device that two files of one
+/// folder have; kUnsupported no `dirs`; kExhausted too many files.
+[[nodiscard]] Result<std::vector<Chosen>> find_devices(const std::vector<std::string>& dirs,
+                                                       const std::vector<std::string>& names);
+
+/// Makes the edits in `spec`: variables, device nodes and mounts take the place of those of the same name or path;
+/// hooks and groups are added; of intelRdt the last counts. Looks at device nodes of the host. Errors: kNotFound,
+/// kInvalid a device node that is not there or is none, naming file and path.
+[[nodiscard]] Result<> apply_edits(const std::vector<Chosen>& chosen, spec::Spec& spec);
+
+}  // namespace berth::cri::cdi
