@@ -42,6 +42,8 @@ TEST_F(CdiTest, EverythingThatADeviceBrings) {
   ASSERT_TRUE(ok(os::make_dirs(lib)));
   ASSERT_TRUE(ok(os::write_file_atomic(lib + "/lib.so", "a driver\n")));
   const std::string ran = host().dir() + "/hook-ran";
+  // As vendors' hooks do: by the bundle of the state, in the container's mount namespace.
+  write("hook.sh", R"sh(b=$(sed 's/.*"bundle":"\([^"]*\)".*/\1/') && echo hooked > "$b/rootfs/etc/from-hook")sh");
   write("cdi/vendor.json", R"({"cdiVersion": "0.7.0", "kind": "vendor.com/gpu",
     "containerEdits": {"env": ["DRIVER=1.2"], "mounts": [{"hostPath": ")" +
                                lib +
@@ -49,11 +51,14 @@ TEST_F(CdiTest, EverythingThatADeviceBrings) {
       "hooks": [{"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", "cat > )" +
                                ran + R"("]}]},
     "devices": [{"name": "0", "containerEdits": {"env": ["GPU=0"], "additionalGids": [4711],
+      "hooks": [{"hookName": "createContainer", "path": "/bin/sh", "args": ["sh", ")" +
+                               host().dir() + R"(/hook.sh"]}],
       "deviceNodes": [{"path": "/dev/vendor/gpu0", "hostPath": "/dev/zero", "permissions": "r"}]}},
       {"name": "1", "containerEdits": {"deviceNodes": [{"path": "/dev/never"}]}}]})");
   const auto id = run(with_device("main", "vendor.com/gpu=0"));
   EXPECT_EQ(must(cri().shell(id, "echo $DRIVER $GPU; cat /usr/lib/vendor/lib.so; head -c 3 /dev/vendor/gpu0 | wc -c")),
             "1.2 0\na driver\n3\n");
+  EXPECT_EQ(must(cri().shell(id, "cat /etc/from-hook")), "hooked\n");
   EXPECT_NE(must(cri().shell(id, "id -G")).find("4711"), std::string::npos);
   EXPECT_EQ(must(cri().shell(id, "stat -c %t:%T:%F /dev/vendor/gpu0")), "1:5:character special file\n");
   EXPECT_TRUE(fails(cri().shell(id, "echo x > /usr/lib/vendor/lib.so"), Code::kInternal, "Read-only"));

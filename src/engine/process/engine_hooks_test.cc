@@ -46,6 +46,21 @@ TEST_F(HooksTest, RunInTheirOrderWithTheState) {
   EXPECT_THAT(lines.back(), HasSubstr("\"status\":\"stopped\""));
 }
 
+TEST_F(HooksTest, TheRootIsWhereTheBundleHasIt) {
+  auto spec = script_spec("cat /run/from-hook");
+  spec::Mount volume;
+  volume.destination = "/run";
+  volume.type = volume.source = "tmpfs";
+  spec.mounts.push_back(volume);
+  // In the container's mount namespace, with what is mounted there, as vendors' hooks expect it.
+  const std::string root = bundle_.path() + "/rootfs";
+  spec.hooks.emplace().create_container = {hook("x", root + "/run/from-hook", "test -e " + root + "/proc/self")};
+  const auto outcome = run(spec);
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.out, HasSubstr("\"bundle\":"));
+  EXPECT_FALSE(os::exists(root + "/run/from-hook"));
+}
+
 TEST_F(HooksTest, AFailedOneEndsTheCreation) {
   auto spec = script_spec("true");
   auto& hooks = spec.hooks.emplace();

@@ -75,7 +75,11 @@ Result<> RootBuilder::attach_root() {
   // with every runtime, unless rootfsPropagation is private; what is mounted inside never shows outside.
   const std::uint64_t type = launch_.mounts.base_propagation == MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
   BERTH_TRY(os::change_mount(root_.get(), {0, 0, type, -1}, true), "root file system");
-  // Where it is attached does not matter, since the old root goes as a whole; "/" is always there.
+  // Hooks look for the root where the bundle has it. Else it does not matter where it is attached, since the old root
+  // goes as a whole; "/" is always there.
+  if (spec_.hooks && spec_.root) {
+    if (os::attach_tree_at(root_.get(), in_bundle(spec_.root->path, launch_.request->bundle))) return {};
+  }
   return os::attach_tree_at(root_.get(), "/");
 }
 
