@@ -49,7 +49,7 @@ Result<Marks> take_marks(spec::Mount& mount) {
       return fail(Code::kInvalid, "unknown option " + option);
     }
   }
-  if (marks.host == marks.image && (marks.host || marks.sub_path)) {
+  if ((marks.host && marks.image) || (marks.sub_path && !marks.image)) {
     return fail(Code::kInvalid, "options " + std::string(kOwn) + " that do not go together");
   }
   std::erase_if(mount.options, [](const std::string& option) { return option.starts_with(kOwn); });

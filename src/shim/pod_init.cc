@@ -23,10 +23,9 @@
 #include "os/pidfd.h"
 #include "os/process_attr.h"
 
-extern "C" {
-extern const char berth_pod_init_begin[];
-extern const char berth_pod_init_end[];
-}
+// pod_init_image.cc
+extern const char kPodInitBegin[] asm("berth_pod_init_begin");
+extern const char kPodInitEnd[] asm("berth_pod_init_end");
 
 namespace berth::shim {
 namespace {
@@ -46,8 +45,8 @@ Result<UniqueFd> program_file() {
     file = UniqueFd(::memfd_create("berth-pod-init", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   }
   if (!file.valid()) return fail_errno(errno, "memfd_create");
-  const auto size = static_cast<std::size_t>(berth_pod_init_end - berth_pod_init_begin);
-  BERTH_TRY(os::write_all(file.get(), std::string_view(berth_pod_init_begin, size)), "program");
+  const auto size = static_cast<std::size_t>(kPodInitEnd - kPodInitBegin);
+  BERTH_TRY(os::write_all(file.get(), std::string_view(kPodInitBegin, size)), "program");
   if (::fcntl(file.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno(errno, "seal the program");
   return file;
 }

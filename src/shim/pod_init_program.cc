@@ -77,9 +77,10 @@ constexpr sock_fprog kProgram = {sizeof(kFilter) / sizeof(kFilter[0]), const_cas
 
 }  // namespace
 
-extern "C" [[noreturn]] void _start();
+/// Where the kernel begins: the linker is told so.
+extern "C" [[noreturn]] void pod_init_start();
 
-extern "C" [[noreturn]] void _start() {
+extern "C" [[noreturn]] void pod_init_start() {
   call(SYS_prctl, PR_SET_NAME, word("berth-pod-init"), 0, 0);
   // To ignore the signal is to have the kernel reap, those included that were zombies before they became ours.
   SignalAction ignore{reinterpret_cast<void (*)(int)>(1), 0, nullptr, 0};

@@ -420,7 +420,7 @@ TEST_F(RunTest, OnePidNamespaceGoesAsAWhole) {
   ASSERT_TRUE(call<Empty>("Shutdown", request));
   EXPECT_EQ(os::wait_exit(shim_).value_or(-1), 0);
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(2));
-  EXPECT_TRUE(gone(init));
+  EXPECT_TRUE(test::gone(init));
   client_->close();
 }
 

@@ -113,6 +113,7 @@ TEST(MountTrees, OptionsOfTheDaemonsAreTakenOut) {
                                                                    {"X-berth.image"}}) {
     spec.mounts[1].options = options;
     const auto refused = make_mount_trees(spec, -1, "/nowhere");
+    ASSERT_FALSE(refused) << options.front();
     EXPECT_EQ(refused.error().code(), Code::kInvalid) << options.front();
     EXPECT_THAT(refused.error().text(), HasSubstr("mount /v"));
   }
