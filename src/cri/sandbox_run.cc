@@ -118,6 +118,7 @@ Result<> ServiceImpl::check_sandbox(const pb::RunPodSandboxRequest& request) con
   }
   BERTH_TRY(handlers_.find(request.runtime_handler()), "config");
   BERTH_TRY(check_namespaces(config.linux().security_context()), "linux.security_context");
+  BERTH_TRY(check_selinux(config.linux().security_context().selinux_options(), host_), "linux.security_context");
   BERTH_TRY(check_ports(config), "config");
   if (config.hostname().size() > 64) return fail(Code::kInvalid, "hostname is longer than 64 bytes");
   if (!config.log_directory().empty() && !config.log_directory().starts_with('/')) {

@@ -79,6 +79,10 @@ struct SpecOutput {
 [[nodiscard]] Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& process);
 [[nodiscard]] Result<std::optional<spec::Seccomp>> build_seccomp(const SpecInput& input, const spec::Process& process);
 
+/// Whether a label can be had: kUnsupported where SELinux is active. Where it is not, a label is passed over, as by
+/// containerd and CRI-O.
+[[nodiscard]] Result<> check_selinux(const pb::SELinuxOption& option, const HostFacts& host);
+
 /// Which seccomp profile the request asks for, the deprecated path read as well. Errors: kInvalid.
 struct SeccompChoice {
   pb::SecurityProfile::ProfileType type = pb::SecurityProfile::Unconfined;

@@ -164,12 +164,25 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
   security().mutable_namespace_options()->set_pid(pb::CONTAINER);
   security().mutable_namespace_options()->mutable_userns_options()->set_mode(pb::POD);
   refused("user namespaces");
+  host.selinux = true;
   security().mutable_selinux_options()->set_type("spc_t");
-  refused("SELinux");
+  refused("selinux_options");
+  host.selinux = false;
   security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::RuntimeDefault);
   refused("AppArmor");
   container.mutable_linux()->mutable_resources()->add_hugepage_limits()->set_limit(1);
   refused("hugetlb");
+}
+
+TEST_F(SpecBuilder, WithoutSelinuxALabelIsPassedOver) {
+  security().mutable_selinux_options()->set_level("s0:c1,c2");
+  auto* mount = container.add_mounts();
+  mount->set_host_path("/v");
+  mount->set_container_path("/v");
+  mount->set_selinux_relabel(true);
+  const auto built = build();
+  EXPECT_EQ(built.process->selinux_label, "");
+  EXPECT_EQ(built.linux->mount_label, "");
 }
 
 TEST_F(SpecBuilder, ApparmorProfileByName) {

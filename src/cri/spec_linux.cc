@@ -101,10 +101,6 @@ std::string deprecated_text(const pb::LinuxContainerSecurityContext& security, c
   return descriptor == nullptr ? std::string() : security.GetReflection()->GetString(security, descriptor);
 }
 
-bool asks_selinux(const pb::SELinuxOption& option) {
-  return !option.user().empty() || !option.role().empty() || !option.type().empty() || !option.level().empty();
-}
-
 /// The AppArmor profile's name; "" for none. Source: CRI SecurityProfile; the deprecated string says the same.
 Result<std::string> apparmor_profile(const SpecInput& input) {
   const auto& security = input.container.linux().security_context();
@@ -181,14 +177,17 @@ Result<std::optional<spec::Seccomp>> build_seccomp(const SpecInput& input, const
       [&bounding](std::string_view cap) { return std::ranges::find(bounding, cap) != bounding.end(); }));
 }
 
+Result<> check_selinux(const pb::SELinuxOption& option, const HostFacts& host) {
+  const bool asked =
+      !option.user().empty() || !option.role().empty() || !option.type().empty() || !option.level().empty();
+  // Without SELinux a label says nothing, and pods that carry one are to run on such nodes too.
+  if (!asked || !host.selinux) return {};
+  return fail(Code::kUnsupported, "selinux_options: labels are not built yet");
+}
+
 Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& process) {
   const auto& security = input.container.linux().security_context();
-  if (asks_selinux(security.selinux_options()) && !input.host.selinux) {
-    return fail(Code::kUnsupported, "selinux_options: this kernel has no SELinux");
-  }
-  if (asks_selinux(security.selinux_options())) {
-    return fail(Code::kUnsupported, "selinux_options: labels are not built yet");
-  }
+  BERTH_TRY(check_selinux(security.selinux_options(), input.host), "security_context");
   spec::Linux out;
   BERTH_ASSIGN(out.namespaces, namespaces(input), "namespace_options");
   BERTH_ASSIGN(out.resources, build_resources(input.container.linux().resources(), input.host), "resources");
