@@ -187,12 +187,12 @@ std::vector<Key> keys_of(Config& c) {
       {"runtime", "default_handler", &c.runtime.default_handler, check_handler_name},
       {"runtime", "exec_output_limit", &c.runtime.exec_output_limit, nullptr, 4096, 1U << 30},
       {"runtime", "stats_period_s", &c.runtime.stats_period_s, nullptr, 1, kHour},
+      {"runtime", "cdi_dirs", &c.runtime.cdi_dirs, check_absolute},
       {"stream", "program", &c.stream.program, check_absolute_or_empty},
       {"stream", "address", &c.stream.address, check_address},
       {"stream", "port", &c.stream.port, nullptr, 0, 65535},
       {"stream", "tls_cert", &c.stream.tls_cert, check_absolute_or_empty},
       {"stream", "tls_key", &c.stream.tls_key, check_absolute_or_empty},
-      {"runtime", "cdi_dirs", &c.runtime.cdi_dirs, check_absolute},
   };
 }
 
