@@ -47,21 +47,31 @@ std::string StreamServer::settings() const {
 }
 
 Result<std::string> StreamServer::prepare(const sv::PrepareRequest& request) {
-  std::shared_ptr<ttrpc::Client> client;
-  {
-    const MutexLock lock(mutex_);
-    if (!client_ || !client_->alive()) {
-      client_.reset();
-      auto connected = connect();
-      ignore(connected, "then it is started");
-      if (!client_) BERTH_TRY(start(), "start berth-stream");
-    }
-    client = client_;
+  Result<sv::PrepareResponse> reply = fail(Code::kUnavailable, "not tried");
+  // Twice: a server that has just ended is noticed by the call that fails.
+  for (int tries = 0; tries < 2; ++tries) {
+    BERTH_ASSIGN(const auto client, running(), "berth-stream");
+    reply = ttrpc::call<sv::PrepareResponse>(*client, kService, "Prepare", request, ttrpc::CallOptions::within(kCall));
+    if (reply) return std::move(*reply->mutable_url());
+    if (reply.error().code() != Code::kUnavailable) break;
+    forget(client);
   }
-  auto reply =
-      ttrpc::call<sv::PrepareResponse>(*client, kService, "Prepare", request, ttrpc::CallOptions::within(kCall));
-  if (!reply) return fail(std::move(reply).error().in("berth-stream"));
-  return std::move(*reply->mutable_url());
+  return fail(std::move(reply).error().in("berth-stream"));
+}
+
+Result<std::shared_ptr<ttrpc::Client>> StreamServer::running() {
+  const MutexLock lock(mutex_);
+  if (client_ && client_->alive()) return client_;
+  client_.reset();
+  auto connected = connect();
+  ignore(connected, "then it is started");
+  if (!client_) BERTH_TRY(start(), "start");
+  return client_;
+}
+
+void StreamServer::forget(const std::shared_ptr<ttrpc::Client>& client) {
+  const MutexLock lock(mutex_);
+  if (client_ == client) client_.reset();
 }
 
 void StreamServer::take_over() {

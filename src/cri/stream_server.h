@@ -41,6 +41,9 @@ class StreamServer final {
   void reap() BERTH_EXCLUDES(mutex_);
 
  private:
+  /// A client of a server that runs, as far as is known.
+  Result<std::shared_ptr<ttrpc::Client>> running() BERTH_EXCLUDES(mutex_);
+  void forget(const std::shared_ptr<ttrpc::Client>& client) BERTH_EXCLUDES(mutex_);
   Result<> connect() BERTH_REQUIRES(mutex_);
   Result<> start() BERTH_REQUIRES(mutex_);
   Result<> replace_if_other() BERTH_REQUIRES(mutex_);

@@ -422,6 +422,7 @@ TEST_F(RunTest, OnePidNamespaceGoesAsAWhole) {
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(2));
   EXPECT_TRUE(test::gone(init));
   client_->close();
+  shim_ = {};
 }
 
 TEST_F(RunTest, SysctlsOfThePod) {

@@ -116,6 +116,23 @@ TEST(SpdyChannels, WaitForAllStreamsAndKeepWhatCameEarly) {
   EXPECT_EQ(c.wire->sent()[c.wire->sent().size() - 2].substr(0, 4), std::string("\x80\x03\x00\x03", 4));
 }
 
+TEST(SpdyChannels, TooMuchThatCameEarlyIsTheEnd) {
+  Connection c;
+  c.channels = spdy_channels(c.wire, kAll, "v4.channel.k8s.io");
+  c.channels->start(c.session);
+  SpdyHeaderEncoder encoder;
+  std::string payload;
+  append_spdy_word(payload, 1);
+  payload.append(6, '\0');
+  payload += encoder.encode({{"streamtype", "stdin"}});
+  c.wire->receive(spdy_control(SpdyType::kSynStream, 0, payload));
+  const std::string piece(64U << 10, 'x');
+  for (int i = 0; i < 17; ++i) c.wire->receive(spdy_data_head(1, 0, piece.size()) + piece);
+  EXPECT_TRUE(c.wire->closed());
+  EXPECT_EQ(c.session->gone, 1U);
+  EXPECT_EQ(c.session->input, "");
+}
+
 TEST(Outcome, IsAStatusFromVersion4OnAndATextBefore) {
   EXPECT_EQ(nlohmann::json::parse(outcome_text({}, true))["status"], "Success");
   EXPECT_EQ(outcome_text({}, false), "");

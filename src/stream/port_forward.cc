@@ -29,6 +29,7 @@ void PortForward::start() {
           return self->on_gone(ready.error());
         }
         self->ready_ = true;
+        self->pause(false);
         // One that fails at once leaves the map.
         std::vector<std::uint32_t> waiting;
         for (const auto& [request, connection] : self->connections_) waiting.push_back(connection.data_stream);
@@ -44,6 +45,8 @@ void PortForward::start() {
         self->on_gone(Error(Code::kUnavailable, "the pod has ended"));
       });
   wire_->start(session_);
+  // What comes before the namespace is there stays in the connection, but for what is being read already.
+  pause(true);
 }
 
 void PortForward::on_stream(std::uint32_t id, const SpdyHeaders& headers) {

@@ -57,7 +57,9 @@ class SpdyChannels final : public Channels, public SpdyHandler, public std::enab
   void on_data(std::uint32_t id, std::string_view bytes) override {
     if (!open_) {
       // Whoever writes before all is open: kept, but not for ever.
-      if (id == ids_[0] && early_.size() + bytes.size() <= Wire::kHighWater) early_.append(bytes);
+      if (id != ids_[0]) return;
+      if (early_.size() + bytes.size() > Wire::kHighWater) return refuse("too much input before the streams are open");
+      early_.append(bytes);
       return;
     }
     if (id == ids_[index(Channel::kStdin)]) handler_->on_bytes(Channel::kStdin, bytes);
@@ -83,6 +85,11 @@ class SpdyChannels final : public Channels, public SpdyHandler, public std::enab
   }
 
  private:
+  void refuse(const char* why) {
+    std::exchange(session_, nullptr)->close();
+    if (const auto handler = std::exchange(handler_, nullptr); handler) handler->on_gone(Error(Code::kExhausted, why));
+  }
+
   static std::size_t index(Channel channel) { return static_cast<std::size_t>(channel); }
 
   void open_if_whole() {
