@@ -2,7 +2,6 @@
 #include <signal.h>
 #include <sys/stat.h>
 
-
 #include "base/strings.h"
 #include "fixture.h"
 #include "os/file.h"
