@@ -41,8 +41,10 @@ struct Container {
   std::unique_ptr<engine::Container> engine;
   TaskProcess init;
   std::map<std::string, TaskProcess, std::less<>> execs;
-  bool own_pid_namespace = true;  ///< its processes go with init
-  bool pod_pids = false;          ///< it is in the pid namespace of the pod's init
+  bool own_pid_namespace = true;             ///< its processes go with init
+  bool pod_pids = false;                     ///< it is in the pid namespace of the pod's init
+  std::weak_ptr<const Container> pid_owner;  ///< in whose pid namespace it is, when that is another container's
+  std::string pid_owner_id;                  ///< empty: nobody else's
   bool oom_killed = false;
   std::string reason;
   std::string message;  ///< more than `reason`, for people; may be empty

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "os/clone.h"
 #include "shim/exit_note.h"
 
 namespace berth::shim {
@@ -105,15 +106,38 @@ void Pod::pod_init_ended(int code) {
 }
 
 /// `pid_namespace`: the container's, of which the specification says where it is; may be nullptr.
-Result<> Pod::join_pod_pids(Container& container, const spec::Namespace* pid_namespace) const {
-  if (!init_ || pid_namespace == nullptr || pid_namespace->path.empty()) return {};
-  // First: the number of an init that was reaped may be another process's by now.
-  if (init_->ending()) {
+Result<> Pod::join_pids(Container& container, const spec::Namespace* pid_namespace) const {
+  if (pid_namespace == nullptr || pid_namespace->path.empty()) return {};
+  for (const auto& [id, other] : containers_) {
+    if (other->init.state != ProcessState::kStopped &&
+        pid_namespace->path == "/proc/" + std::to_string(other->init.pid) + "/ns/pid") {
+      container.pid_owner = other;
+      container.pid_owner_id = id;
+    }
+  }
+  if (init_ && init_->ending()) {
     const std::string why = init_->end().empty() ? "the pod's init is ending" : init_->end();
     return fail(Code::kPrecondition, "the pod's pid namespace is gone: " + why);
   }
-  container.pod_pids = init_->is_namespace(pid_namespace->path);
+  container.pod_pids = init_ && init_->is_namespace(pid_namespace->path);
+  // The number of a process that was reaped may be any other's by now. Those of our engine's pods are our children,
+  // and none is reaped before this one is made.
+  if (options_.host_mounts.valid() && !container.pod_pids && container.pid_owner_id.empty()) {
+    return fail(Code::kPrecondition, pid_namespace->path + " is of no container of the pod that runs");
+  }
   return {};
+}
+
+/// Whether the kernel has ended it with its pid namespace; the one whose namespace it was is reaped after it.
+std::string Pod::lost_pids(const Container& container) const {
+  if (container.pod_pids) {
+    return init_->ending() ? "the pod's init was ended, and with it everything in the pod's pid namespace" : "";
+  }
+  const auto owner = container.pid_owner.lock();
+  const auto first = owner ? os::process_times(owner->init.pid) : Result<os::ProcessTimes>(os::ProcessTimes());
+  const bool lives = owner && owner->init.state != ProcessState::kStopped && first && !first->exiting;
+  if (container.own_pid_namespace || container.pid_owner_id.empty() || lives) return {};
+  return "container " + container.pid_owner_id + ", in whose pid namespace it was, has ended";
 }
 
 void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
@@ -129,9 +153,7 @@ void Pod::init_ended(const std::shared_ptr<Container>& container, int code) {
     container->reason = code == 0 ? "Completed" : "Error";
     if (container->oom_killed && code != 0) container->reason = "OOMKilled";
     if (container->oom_killed) container->message = container->engine->oom_cause();
-    if (container->pod_pids && init_->ending()) {
-      container->message = "the pod's init was ended, and with it everything in the pod's pid namespace";
-    }
+    if (code == 128 + SIGKILL && container->message.empty()) container->message = lost_pids(*container);
     // Nobody else knows the code: noted before anything that takes time.
     auto noted = note_exit(container->bundle, static_cast<std::uint32_t>(code), now, container->reason);
     ignore(noted, "it is told by us as long as we live");

@@ -119,7 +119,8 @@ class Pod final {
   Result<pid_t> start_init(Container& container);
   Result<pid_t> start_exec(const std::shared_ptr<Container>& container, std::string_view exec_id, TaskProcess& process);
   Result<Removed> remove_exec(Container& container, std::string_view exec_id);
-  Result<> join_pod_pids(Container& container, const spec::Namespace* pid_namespace) const;
+  Result<> join_pids(Container& container, const spec::Namespace* pid_namespace) const;
+  [[nodiscard]] std::string lost_pids(const Container& container) const;
   void pod_init_ended(int code);
   void init_ended(const std::shared_ptr<Container>& container, int code);
   void start_failed(TaskProcess& process, const Error& error);

@@ -84,7 +84,7 @@ Result<Pod::Prepared> Pod::prepare(const CreateParams& params) const {
   container->init.stdio = params.stdio;
   const spec::Namespace* pid_namespace = spec.linux ? spec.linux->find_namespace(spec::NamespaceType::kPid) : nullptr;
   container->own_pid_namespace = pid_namespace != nullptr && pid_namespace->path.empty();
-  BERTH_TRY(join_pod_pids(*container, pid_namespace), "pid namespace");
+  BERTH_TRY(join_pids(*container, pid_namespace), "pid namespace");
   prepared.container = std::move(container);
 
   const std::string spare = params.bundle + "/rootfs";

@@ -210,7 +210,10 @@ TEST_F(PidTest, ADebugContainerJoinsItsTarget) {
   const auto second =
       must(cri().run(pod, with(pb::TARGET, host().shell_config("second", "exec sleep 3000"), target), config));
   must(cri().stop(target, 0));
-  EXPECT_EQ(must(cri().wait_exited(second)).exit_code(), 137);
+  const auto ended = must(cri().wait_exited(second));
+  EXPECT_EQ(ended.exit_code(), 137);
+  EXPECT_NE(ended.message().find("container " + target + ", in whose pid namespace"), std::string::npos)
+      << ended.message();
   EXPECT_TRUE(fails(cri().create(pod, with(pb::TARGET, host().shell_config("late", "true"), target), config),
                     Code::kPrecondition, "target_id"));
 }
