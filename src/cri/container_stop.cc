@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "cri/service_impl.h"
 #include "cri/stuck_tasks.h"
+#include "os/process_signals.h"
 
 namespace berth::cri {
 
@@ -17,6 +18,8 @@ constexpr std::chrono::seconds kKillTime{10};
 constexpr std::int64_t kMaxGrace = 365LL * 86400;
 // How often a long wait looks whether the daemon ends.
 constexpr std::chrono::milliseconds kSlice{500};
+// How soon a program that could not take its stop signal is looked at again.
+constexpr std::chrono::milliseconds kFirstLook{10};
 
 bool over(const ContainerRecord* record) {
   if (record == nullptr) return true;
@@ -54,6 +57,32 @@ Result<> ServiceImpl::kill_container(Operation& operation, const ContainerRecord
                                   ") does not end after SIGKILL" + (stuck.empty() ? "" : ": " + stuck));
 }
 
+bool ServiceImpl::send_stop_signal(ShimLink& link, const ContainerRecord& record) {
+  auto sent = link.kill(record.id, record.stop_signal, false);
+  crashpoint("stop.signalled");
+  if (sent || sent.error().code() == Code::kNotFound || sent.error().code() == Code::kPrecondition) return true;
+  MutexLock lock(stop_mutex_);
+  stop_sent_.erase(record.id);
+  log_warn("the stop signal was not delivered", {{"container", record.id}, {"err", sent.error().text()}});
+  return false;
+}
+
+// A program that is stopped right after its start has no handler yet, and the kernel drops the signal without a trace:
+// it would run through its whole grace and be killed. It gets the signal once it can take it.
+Result<> ServiceImpl::signal_and_watch(const ContainerRecord& record, SteadyTime deadline) {
+  BERTH_ASSIGN(const auto link, link_of(record.sandbox_id), "stop container");
+  const auto dropped = [&record] { return os::drops_signal(record.pid, record.stop_signal).value_or(false); };
+  bool lost = dropped();
+  if (!send_stop_signal(*link, record)) return {};
+  for (auto pause = kFirstLook; lost; pause = std::min(pause * 2, kSlice)) {
+    const auto now = steady_clock::now();
+    if (wait_until_over(record.id, std::min(deadline, now + pause)) || now >= deadline || ending()) return {};
+    lost = dropped();
+    if (!lost) (void)send_stop_signal(*link, record);
+  }
+  return {};
+}
+
 Result<> ServiceImpl::stop_gently(Operation& operation, const ContainerRecord& record, std::int64_t grace_s) {
   const auto deadline = steady_clock::now() + std::chrono::seconds(std::min(grace_s, kMaxGrace));
   {
@@ -63,16 +92,7 @@ Result<> ServiceImpl::stop_gently(Operation& operation, const ContainerRecord& r
       MutexLock lock(stop_mutex_);
       first = stop_sent_.insert(record.id).second;
     }
-    if (first) {
-      BERTH_ASSIGN(const auto link, link_of(record.sandbox_id), "stop container");
-      auto sent = link->kill(record.id, record.stop_signal, false);
-      crashpoint("stop.signalled");
-      if (!sent && sent.error().code() != Code::kNotFound && sent.error().code() != Code::kPrecondition) {
-        MutexLock lock(stop_mutex_);
-        stop_sent_.erase(record.id);
-        log_warn("the stop signal was not delivered", {{"container", record.id}, {"err", sent.error().text()}});
-      }
-    }
+    if (first) BERTH_TRY(signal_and_watch(record, deadline), "stop");
     if (wait_until_over(record.id, deadline)) return {};
     if (ending()) return fail(Code::kUnavailable, "the daemon ends; a retry goes on");
   }

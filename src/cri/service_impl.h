@@ -175,6 +175,10 @@ class ServiceImpl final : public Service {
   /// Kills everything in it and waits until the end is recorded. Success when nothing runs.
   Result<> kill_container(Operation& operation, const ContainerRecord& record);
   Result<> stop_gently(Operation& operation, const ContainerRecord& record, std::int64_t grace_s);
+  /// Sends the stop signal, and once more if the container's program could not take it at that time.
+  Result<> signal_and_watch(const ContainerRecord& record, SteadyTime deadline) BERTH_EXCLUDES(stop_mutex_);
+  /// False: not delivered, which was logged; the next stop sends it again.
+  bool send_stop_signal(ShimLink& link, const ContainerRecord& record) BERTH_EXCLUDES(stop_mutex_);
   /// Waits until nothing of the container runs and that is recorded. False at the deadline or when the daemon ends.
   bool wait_until_over(const std::string& id, SteadyTime deadline);
 

@@ -202,6 +202,24 @@ TEST_F(ContainerTest, AfterTheGraceItIsKilled) {
   EXPECT_NE(log().find("ignored"), std::string::npos);
 }
 
+// The kernel drops signals for a pid namespace's first process that has no handler for them.
+TEST_F(ContainerTest, AProgramThatIsStoppedBeforeItHasAHandlerStillGetsItsSignal) {
+  const auto id = run("sleep 1; trap 'echo told; exit 3' TERM; while true; do sleep 0.05; done");
+  const auto start = steady_clock::now();
+  must(cri().stop(id, 30));
+  EXPECT_LT(steady_clock::now() - start, std::chrono::seconds(15));
+  EXPECT_EQ(must(cri().status(id)).exit_code(), 3);
+}
+
+TEST_F(ContainerTest, AProgramWithAHandlerGetsItsSignalOnce) {
+  const auto id = run("trap 'echo told' TERM; echo up; while true; do sleep 0.05; done");
+  ASSERT_TRUE(wait_until(std::chrono::seconds(10), [this] { return log().find("up") != std::string::npos; }));
+  must(cri().stop(id, 1));
+  const auto text = log();
+  EXPECT_NE(text.find("told"), std::string::npos) << text;
+  EXPECT_EQ(text.find("told"), text.rfind("told")) << text;
+}
+
 TEST_F(ContainerTest, ALessPatientStopDoesNotWaitForAnEarlierOne) {
   const auto id = run("trap '' TERM; echo up; while true; do sleep 0.05; done");
   ASSERT_TRUE(wait_until(std::chrono::seconds(10), [this] { return log().find("up") != std::string::npos; }));
