@@ -52,6 +52,8 @@ Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id,
   if (record->phase != ContainerPhase::kCreated && record->phase != ContainerPhase::kRunning) {
     return fail(Code::kPrecondition, "it is " + std::string(phase_name(record->phase)));
   }
+  // The shim has nothing of it; NOT_FOUND would say that the container is gone.
+  if (!record->create_error.empty()) return fail(Code::kPrecondition, "it cannot run: " + record->create_error);
   // Only what is asked for goes to the shim; the swap limit follows the memory limit as at creation.
   BERTH_ASSIGN(const auto resources, build_resources(asked, host_), "resources");
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");

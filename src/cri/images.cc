@@ -78,7 +78,10 @@ Result<pb::ImageStatusResponse> ServiceImpl::image_status(const Call& /*call*/, 
 
 Result<pb::RemoveImageResponse> ServiceImpl::remove_image(const Call& /*call*/, const pb::RemoveImageRequest& request) {
   BERTH_TRY(check_reference(request.image()), "RemoveImage");
-  auto removed = options_.images->remove(request.image().image());
+  // api.proto, RemoveImage: with one of its names an image loses all of them.
+  const auto found = options_.images->find(request.image().image());
+  if (!found) return pb::RemoveImageResponse();
+  auto removed = options_.images->remove(found->id);
   if (!removed && removed.error().code() != Code::kNotFound) return fail(std::move(removed).error().in("RemoveImage"));
   return pb::RemoveImageResponse();
 }
