@@ -1,28 +1,9 @@
 #include "base/failpoint.h"
+#include "cri/pod_resources.h"
 #include "cri/service_impl.h"
 #include "spec/runtime.h"
 
 namespace berth::cri {
-
-namespace {
-
-/// What the request leaves out stays as it was.
-pb::LinuxContainerResources merged(const pb::LinuxContainerResources& old, const pb::LinuxContainerResources& asked) {
-  pb::LinuxContainerResources result = old;
-  if (asked.cpu_period() != 0) result.set_cpu_period(asked.cpu_period());
-  if (asked.cpu_quota() != 0) result.set_cpu_quota(asked.cpu_quota());
-  if (asked.cpu_shares() != 0) result.set_cpu_shares(asked.cpu_shares());
-  if (asked.memory_limit_in_bytes() != 0) result.set_memory_limit_in_bytes(asked.memory_limit_in_bytes());
-  if (asked.memory_swap_limit_in_bytes() != 0)
-    result.set_memory_swap_limit_in_bytes(asked.memory_swap_limit_in_bytes());
-  if (!asked.cpuset_cpus().empty()) result.set_cpuset_cpus(asked.cpuset_cpus());
-  if (!asked.cpuset_mems().empty()) result.set_cpuset_mems(asked.cpuset_mems());
-  if (asked.hugepage_limits_size() > 0) *result.mutable_hugepage_limits() = asked.hugepage_limits();
-  for (const auto& [file, value] : asked.unified()) (*result.mutable_unified())[file] = value;
-  return result;
-}
-
-}  // namespace
 
 Result<pb::UpdateContainerResourcesResponse> ServiceImpl::update_container_resources(
     const Call& call, const pb::UpdateContainerResourcesRequest& request) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "cri/container_view.h"
+#include "cri/pod_resources.h"
 #include "cri/sandbox_view.h"
 #include "cri/service_impl.h"
 #include "spec/json_text.h"
@@ -62,6 +63,10 @@ std::string info_json(const SandboxRecord& record) {
   json.key("message").string(record.message).key("cgroupParent").string(record.cgroup_parent);
   json.key("network").string(record.network.network).key("gateway").string(record.network.gateway);
   json.key("mac").string(record.network.mac).key("networkHeld").boolean(record.network_held);
+  json.key("resources");
+  write_resources_json(json, record.config.linux().resources());
+  json.key("overhead");
+  write_resources_json(json, record.config.linux().overhead());
   json.end_object();
   return json.take();
 }

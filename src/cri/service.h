@@ -79,6 +79,8 @@ class Service {
   virtual Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) = 0;
   virtual Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) = 0;
   virtual Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) = 0;
+  virtual Result<pb::UpdatePodSandboxResourcesResponse> update_pod_sandbox_resources(
+      const Call&, const pb::UpdatePodSandboxResourcesRequest&) = 0;
 
   virtual Result<pb::CreateContainerResponse> create_container(const Call&, const pb::CreateContainerRequest&) = 0;
   virtual Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) = 0;

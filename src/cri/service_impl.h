@@ -59,6 +59,8 @@ class ServiceImpl final : public Service {
   Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) override;
   Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) override;
   Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) override;
+  Result<pb::UpdatePodSandboxResourcesResponse> update_pod_sandbox_resources(
+      const Call&, const pb::UpdatePodSandboxResourcesRequest&) override;
   Result<pb::CreateContainerResponse> create_container(const Call&, const pb::CreateContainerRequest&) override;
   Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) override;
   Result<pb::StopContainerResponse> stop_container(const Call&, const pb::StopContainerRequest&) override;
@@ -139,6 +141,11 @@ class ServiceImpl final : public Service {
   [[nodiscard]] bool tasks_are_stuck(const std::string& sandbox_id) const;
   Result<> release_cgroups(const SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   void retry_networks();
+
+  // ---- sandbox_update.cc ----
+  [[nodiscard]] Result<> check_pod_cgroup(const SandboxRecord& record) const;
+  Result<> update_pod_locked(Operation& operation, const std::string& id,
+                             const pb::UpdatePodSandboxResourcesRequest& request);
 
   // ---- detached.cc ----
   /// Whether the pod's shim, which was killed, is itself in state D; then it is reaped when it has ended.

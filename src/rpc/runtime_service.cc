@@ -267,9 +267,10 @@ grpc::ServerUnaryReactor* RuntimeService::RuntimeConfig(grpc::CallbackServerCont
 }
 
 grpc::ServerUnaryReactor* RuntimeService::UpdatePodSandboxResources(
-    grpc::CallbackServerContext* context, const cri::pb::UpdatePodSandboxResourcesRequest* /*request*/,
-    cri::pb::UpdatePodSandboxResourcesResponse* /*response*/) {
-  return refuse(context, "UpdatePodSandboxResources");
+    grpc::CallbackServerContext* context, const cri::pb::UpdatePodSandboxResourcesRequest* request,
+    cri::pb::UpdatePodSandboxResourcesResponse* response) {
+  return start_call(lanes_, service_, *context, "UpdatePodSandboxResources", Lane::kWork,
+                    &cri::Service::update_pod_sandbox_resources, *request, *response);
 }
 
 }  // namespace berth::rpc

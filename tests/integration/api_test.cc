@@ -47,7 +47,6 @@ TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
   unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
   unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
   unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());
-  unary("UpdatePodSandboxResources", &Runtime::UpdatePodSandboxResources, pb::UpdatePodSandboxResourcesRequest());
 }
 
 /// The messages of one stream, which must end well.

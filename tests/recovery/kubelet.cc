@@ -279,6 +279,14 @@ Kubelet::End Kubelet::run_served() {
     return std::string();
   });
   if (!updated) return End::kPodLost;
+  pb::UpdatePodSandboxResourcesRequest resize;
+  resize.set_pod_sandbox_id(pod_);
+  resize.mutable_resources()->set_cpu_shares(512);
+  const auto resized = drive("UpdatePodSandboxResources", [&]() -> Result<std::string> {
+    BERTH_TRY(host_.cri().call(&Runtime::UpdatePodSandboxResources, resize), "resize");
+    return std::string();
+  });
+  if (!resized) return End::kPodLost;
   std::rename(path.c_str(), (path + ".1").c_str());
   pb::ReopenContainerLogRequest reopen;
   reopen.set_container_id(*id);

@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "engine/process/device_filter.h"
 #include "os/bpf.h"
+#include "os/cgroup_control.h"
 #include "os/file.h"
 
 namespace berth::engine::process {
@@ -156,108 +157,19 @@ Result<> Cgroup::create(bool occupied) const {
       }
     }
     const auto& controllers = hierarchy.controllers;
-    if (std::ranges::find(controllers, "cpuset") != controllers.end()) BERTH_TRY(init_cpuset(i, made), "cgroup cpuset");
-  }
-  if (v2() && !paths_.empty()) BERTH_TRY(enable_controllers(), "cgroup");
-  return {};
-}
-
-/// A new v1 cpuset is empty and nobody may enter it: every level without a value gets its parent's.
-Result<> Cgroup::init_cpuset(std::size_t index, bool made) const {
-  const int root = layout_->hierarchies[index].root.get();
-  for (const char* file : {"cpuset.cpus", "cpuset.mems"}) {
-    const std::string leaf = relative(paths_[index]);
-    std::size_t end = leaf.find('/');
-    std::string parent_value;
-    for (std::string level = leaf.substr(0, end);; level = leaf.substr(0, end)) {
-      std::string value;
-      if (!made || level.size() != leaf.size()) {
-        BERTH_ASSIGN(value, os::read_file_at(root, level + "/" + file, kFileLimit), "cpuset");
-        value = std::string(trim(value));
-      }
-      if (value.empty()) {
-        if (parent_value.empty()) {
-          BERTH_ASSIGN(parent_value, os::read_file_at(root, file, kFileLimit), "cpuset");
-          parent_value = std::string(trim(parent_value));
-        }
-        BERTH_TRY(os::write_existing_at(root, level + "/" + file, parent_value), "cpuset " + level);
-      } else {
-        parent_value = value;
-      }
-      if (level.size() == leaf.size()) break;
-      end = leaf.find('/', level.size() + 1);
+    if (std::ranges::find(controllers, "cpuset") != controllers.end()) {
+      BERTH_TRY(os::init_cpuset(hierarchy.root.get(), paths_[i], made), "cgroup cpuset");
     }
   }
-  return {};
-}
-
-Result<> Cgroup::enable_controllers() const {
-  const int root = layout_->hierarchies.front().root.get();
-  BERTH_ASSIGN(const std::string text, os::read_file_at(root, "cgroup.controllers", kFileLimit), "controllers");
-  std::string enable;
-  for (const auto name : split(trim(text), ' ')) {
-    if (!name.empty()) enable.append(enable.empty() ? "+" : " +").append(name);
-  }
-  if (enable.empty()) return {};
-  const std::string leaf = relative(paths_.front());
-  for (std::size_t at = 0; at != std::string::npos;) {
-    const std::string level = at == 0 ? "." : leaf.substr(0, at);
-    // One that refuses (threaded, busy) must not keep the others off; what is then missing shows when it is written.
-    if (!os::write_existing_at(root, level + "/cgroup.subtree_control", enable)) {
-      for (const auto name : split(enable, ' ')) {
-        ignore(os::write_existing_at(root, level + "/cgroup.subtree_control", name),
-               "a limit that needs it will say so");
-      }
-    }
-    at = leaf.find('/', at == 0 ? 0 : at + 1);
+  if (v2() && !paths_.empty()) {
+    BERTH_TRY(os::enable_controllers(layout_->hierarchies.front().root.get(), paths_.front()), "cgroup");
   }
   return {};
-}
-
-Result<> Cgroup::write_one(const CgroupWrite& write, OpenFile& last) const {
-  if (!last.dir.valid() || last.controller != write.controller) {
-    last = {};
-    BERTH_ASSIGN(last.dir, open_dir(write.controller), "cgroup " + write.controller);
-    last.controller = write.controller;
-  }
-  if (!last.dir.valid()) {
-    if (write.optional) return {};
-    return fail(Code::kUnsupported,
-                "cgroup controller " + write.controller + " is not available (for " + write.file + ")");
-  }
-  Result<> done;
-  if (!last.fd.valid() || last.file != write.file) {
-    last.fd.reset();
-    auto fd = os::open_at(last.dir.get(), write.file, O_WRONLY);
-    if (fd) {
-      last.fd = std::move(*fd);
-      last.file = write.file;
-    } else {
-      done = fail(std::move(fd).error());
-    }
-  }
-  if (done) done = os::write_all(last.fd.get(), write.value);
-  if (done || (write.optional && done.error().code() == Code::kNotFound)) return {};
-  Error error = std::move(done).error();
-  if (error.code() == Code::kNotFound) error = std::move(error).as(Code::kUnsupported);
-  if (error.errno_value() == EINVAL || error.errno_value() == ERANGE) error = std::move(error).as(Code::kInvalid);
-  return fail(std::move(error).in("set " + write.file + " to \"" + write.value + "\""));
 }
 
 Result<> Cgroup::apply(const CgroupPlan& plan) const {
-  // Two limits can bind each other (memory and memory+swap, quota and period): on an update, which one has to go first
-  // depends on the old values. What is refused as invalid is tried once more after the rest.
-  std::vector<const CgroupWrite*> again;
-  OpenFile last;
-  for (const auto& write : plan) {
-    const auto done = write_one(write, last);
-    if (done) continue;
-    const int e = done.error().errno_value();
-    if (e != EINVAL && e != EBUSY) return done;
-    again.push_back(&write);
-  }
-  for (const auto* write : again) BERTH_TRY(write_one(*write, last), "second try");
-  return {};
+  if (layout_ == nullptr) return os::apply_cgroup_plan({}, {}, plan);
+  return os::apply_cgroup_plan(*layout_, paths_, plan);
 }
 
 std::size_t Cgroup::grouping_index() const {
@@ -308,7 +220,7 @@ Result<CgroupEntry> Cgroup::entry(const std::string& sub) const {
     if (own_group) {
       BERTH_ASSIGN(const bool made, os::make_cgroup(root, path), "sub-cgroup");
       if (made && layout_->hierarchies[i].name.find("cpuset") != std::string::npos) {
-        BERTH_TRY(inner.init_cpuset(i, made), "sub-cgroup");
+        BERTH_TRY(os::init_cpuset(root, path, made), "sub-cgroup");
       }
     }
     if (layout_->v2) {

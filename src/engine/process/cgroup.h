@@ -89,22 +89,11 @@ class Cgroup final {
   /// The folder of the hierarchy that has `controller`; empty fd when there is none.
   [[nodiscard]] Result<UniqueFd> open_dir(std::string_view controller) const;
   [[nodiscard]] Result<UniqueFd> open_index(std::size_t index) const;
-  /// The file that was written last: of device rules, each is a write of its own to the same one.
-  struct OpenFile {
-    std::string controller;
-    UniqueFd dir;
-    std::string file;
-    UniqueFd fd;
-  };
-  [[nodiscard]] Result<> write_one(const CgroupWrite& write, OpenFile& last) const;
   [[nodiscard]] Result<std::size_t> signal_each(int signal) const;
   /// Adds what is apart in the hybrid layout.
   [[nodiscard]] Result<> add_unified(CgroupEntry& entry) const;
   /// The v1 hierarchy that below() uses.
   [[nodiscard]] std::size_t grouping_index() const;
-  /// `made`: the folder is new, so that what it has need not be read.
-  [[nodiscard]] Result<> init_cpuset(std::size_t index, bool made) const;
-  [[nodiscard]] Result<> enable_controllers() const;
 
   const os::CgroupLayout* layout_ = nullptr;
   std::vector<std::string> paths_;  ///< as layout_->hierarchies

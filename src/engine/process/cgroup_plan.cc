@@ -213,12 +213,6 @@ Result<> unified(const spec::Resources& resources, Writer& out) {
 
 }  // namespace
 
-std::uint64_t cpu_weight_of_shares(std::uint64_t shares) {
-  if (shares == 0) return 0;
-  const std::uint64_t bounded = std::clamp<std::uint64_t>(shares, 2, 262144);
-  return 1 + ((bounded - 2) * 9999) / 262142;
-}
-
 Result<CgroupPlan> plan_cgroup_v1(const spec::Resources& resources) {
   if (!resources.unified.empty()) {
     return fail(Code::kUnsupported, "linux.resources.unified needs cgroup v2, this host has v1");
