@@ -36,6 +36,12 @@ constexpr std::array kMetrics{
     Described{"container_network_receive_errors_total", "errors while receiving", pb::COUNTER, Extra::kInterface},
     Described{"container_network_transmit_bytes_total", "bytes sent", pb::COUNTER, Extra::kInterface},
     Described{"container_network_transmit_errors_total", "errors while sending", pb::COUNTER, Extra::kInterface},
+    Described{"container_pressure_cpu_waiting_seconds_total", "time in which a task waited for a CPU", pb::COUNTER},
+    Described{"container_pressure_cpu_stalled_seconds_total", "time in which all waited for a CPU", pb::COUNTER},
+    Described{"container_pressure_memory_waiting_seconds_total", "time in which a task waited for memory", pb::COUNTER},
+    Described{"container_pressure_memory_stalled_seconds_total", "time in which all waited for memory", pb::COUNTER},
+    Described{"container_pressure_io_waiting_seconds_total", "time in which a task waited for I/O", pb::COUNTER},
+    Described{"container_pressure_io_stalled_seconds_total", "time in which all waited for I/O", pb::COUNTER},
     Described{"container_fs_usage_bytes", "bytes in the writable layer", pb::GAUGE},
     Described{"container_start_time_seconds", "when it was started, since the epoch", pb::GAUGE},
     Described{"berth_container_log_dropped_bytes_total", "output that could not be written to the log", pb::COUNTER},
@@ -60,6 +66,7 @@ class Writer {
   }
   void add_cpu(const pb::CpuUsage& cpu) {
     add("container_cpu_usage_seconds_total", cpu.timestamp(), cpu.usage_core_nano_seconds().value() / kNsPerSecond);
+    if (cpu.has_psi()) add_pressure("cpu", cpu.timestamp(), cpu.psi());
   }
   void add_memory(const pb::MemoryUsage& memory) {
     const auto at = memory.timestamp();
@@ -68,6 +75,10 @@ class Writer {
     add("container_memory_rss", at, memory.rss_bytes().value());
     add("container_memory_failures_total", at, memory.page_faults().value(), "pgfault");
     add("container_memory_failures_total", at, memory.major_page_faults().value(), "pgmajfault");
+    if (memory.has_psi()) add_pressure("memory", at, memory.psi());
+  }
+  void add_io(const pb::IoUsage& io) {
+    if (io.has_psi()) add_pressure("io", io.timestamp(), io.psi());
   }
   void add_link(std::int64_t at, const pb::NetworkInterfaceUsage& link) {
     add("container_network_receive_bytes_total", at, link.rx_bytes().value(), link.name());
@@ -77,6 +88,12 @@ class Writer {
   }
 
  private:
+  void add_pressure(std::string_view of, std::int64_t at, const pb::PsiStats& pressure) {
+    const std::string name = "container_pressure_" + std::string(of);
+    add(name + "_waiting_seconds_total", at, pressure.some().total() / kNsPerSecond);
+    add(name + "_stalled_seconds_total", at, pressure.full().total() / kNsPerSecond);
+  }
+
   google::protobuf::RepeatedPtrField<pb::Metric>& out_;
   std::array<std::string, kLabels.size()> labels_;
 };
@@ -91,6 +108,7 @@ void add_container(const MetricSources& sources, const pb::ContainerStats& stats
                                          record->config.metadata().name(), pod.name(), pod.namespace_()});
   if (stats.has_cpu()) writer.add_cpu(stats.cpu());
   if (stats.has_memory()) writer.add_memory(stats.memory());
+  if (stats.has_io()) writer.add_io(stats.io());
   if (stats.has_swap()) {
     writer.add("container_memory_swap", stats.swap().timestamp(), stats.swap().swap_usage_bytes().value());
   }
@@ -126,6 +144,7 @@ pb::PodSandboxMetrics pod_metrics(const MetricSources& sources) {
   Writer writer(*out.mutable_metrics(), {sandbox.cgroup_parent, sandbox.id, "", "", names.name(), names.namespace_()});
   if (figures.has_cpu()) writer.add_cpu(figures.cpu());
   if (figures.has_memory()) writer.add_memory(figures.memory());
+  if (figures.has_io()) writer.add_io(figures.io());
   if (figures.has_process()) {
     writer.add("container_processes", figures.process().timestamp(), figures.process().process_count().value());
   }

@@ -34,6 +34,7 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
   pb::PodSandboxStats stats;
   auto& figures = *stats.mutable_linux();
   figures.mutable_cpu()->mutable_usage_core_nano_seconds()->set_value(3'700'000'000);
+  figures.mutable_cpu()->mutable_psi()->mutable_some()->set_total(4'500'000'000);
   figures.mutable_network()->mutable_default_interface()->set_name("eth0");
   figures.mutable_network()->mutable_default_interface()->mutable_rx_bytes()->set_value(11);
   figures.mutable_network()->add_interfaces()->set_name("net1");
@@ -41,6 +42,7 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
     auto& one = *figures.add_containers();
     one.mutable_attributes()->set_id(id);
     one.mutable_memory()->mutable_major_page_faults()->set_value(5);
+    one.mutable_io()->mutable_psi()->mutable_full()->set_total(6'000'000'000);
   }
   const auto metrics =
       pod_metrics({sandbox, stats, [&](const std::string& id) { return id == "c1" ? container : nullptr; },
@@ -48,6 +50,7 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
   EXPECT_EQ(metrics.pod_sandbox_id(), "p1");
   auto pod = values(metrics.metrics());
   EXPECT_EQ(pod["container_cpu_usage_seconds_total{shop}"], 3U);
+  EXPECT_EQ(pod["container_pressure_cpu_waiting_seconds_total{shop}"], 4U);
   EXPECT_EQ(pod["container_network_receive_bytes_total{eth0}"], 11U);
   EXPECT_TRUE(pod.contains("container_network_receive_bytes_total{net1}"));
   EXPECT_FALSE(pod.contains("container_memory_rss{shop}")) << "not known, not told";
@@ -55,6 +58,8 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
   EXPECT_EQ(metrics.container_metrics(0).container_id(), "c1");
   auto one = values(metrics.container_metrics(0).metrics());
   EXPECT_EQ(one["container_memory_failures_total{pgmajfault}"], 5U);
+  EXPECT_EQ(one["container_pressure_io_stalled_seconds_total{shop}"], 6U);
+  EXPECT_FALSE(one.contains("container_pressure_memory_stalled_seconds_total{shop}"));
   EXPECT_EQ(one["container_start_time_seconds{shop}"], 7U);
   EXPECT_EQ(one["berth_container_log_dropped_bytes_total{shop}"], 42U);
 

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "cri/metrics.h"
 #include "cri/service_impl.h"
+#include "cri/usage.h"
 #include "os/file.h"
 #include "os/pidfd.h"
 
@@ -24,18 +25,6 @@ void fill_link(pb::NetworkInterfaceUsage& out, const LinkCounters& link) {
   out.mutable_rx_errors()->set_value(link.rx_errors);
   out.mutable_tx_bytes()->set_value(link.tx_bytes);
   out.mutable_tx_errors()->set_value(link.tx_errors);
-}
-
-void fill_memory(pb::MemoryUsage& memory, const os::CgroupUsage& usage) {
-  memory.set_timestamp(usage.timestamp_ns);
-  memory.mutable_working_set_bytes()->set_value(usage.memory_working_set_bytes);
-  memory.mutable_usage_bytes()->set_value(usage.memory_usage_bytes);
-  memory.mutable_rss_bytes()->set_value(usage.memory_rss_bytes);
-  memory.mutable_page_faults()->set_value(usage.memory_page_faults);
-  memory.mutable_major_page_faults()->set_value(usage.memory_major_page_faults);
-  if (usage.memory_limit_bytes == 0) return;
-  const auto used = usage.memory_working_set_bytes;
-  memory.mutable_available_bytes()->set_value(usage.memory_limit_bytes - std::min(used, usage.memory_limit_bytes));
 }
 
 bool matches(const SandboxRecord& record, const pb::PodSandboxStatsFilter& filter) {
@@ -112,10 +101,10 @@ pb::PodSandboxStats PodStatsCache::get(const SandboxRecord& record) const {
   }
   if (!entry) return stats;
   auto& out = *stats.mutable_linux();
-  out.mutable_cpu()->set_timestamp(entry->usage.timestamp_ns);
-  out.mutable_cpu()->mutable_usage_core_nano_seconds()->set_value(entry->usage.cpu_usage_ns);
+  fill_cpu(*out.mutable_cpu(), entry->usage);
   if (entry->rate.known()) out.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry->rate.nano_cores());
   fill_memory(*out.mutable_memory(), entry->usage);
+  if (entry->usage.io_pressure) fill_io(*out.mutable_io(), entry->usage);
   out.mutable_process()->set_timestamp(entry->usage.timestamp_ns);
   out.mutable_process()->mutable_process_count()->set_value(entry->usage.pids);
   if (entry->links.empty()) return stats;

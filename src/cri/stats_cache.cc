@@ -2,29 +2,13 @@
 
 #include <algorithm>
 
+#include "cri/usage.h"
+
 namespace berth::cri {
 
 namespace {
 
 using Sample = ::berth::shim::v1::ContainerStatsResponse;
-
-void fill_cpu(pb::CpuUsage& cpu, const Sample& sample) {
-  cpu.set_timestamp(sample.timestamp_ns());
-  cpu.mutable_usage_core_nano_seconds()->set_value(sample.cpu_usage_ns());
-}
-
-void fill_memory(pb::MemoryUsage& memory, const Sample& sample) {
-  memory.set_timestamp(sample.timestamp_ns());
-  memory.mutable_working_set_bytes()->set_value(sample.memory_working_set_bytes());
-  memory.mutable_usage_bytes()->set_value(sample.memory_usage_bytes());
-  memory.mutable_rss_bytes()->set_value(sample.memory_rss_bytes());
-  memory.mutable_page_faults()->set_value(sample.memory_page_faults());
-  memory.mutable_major_page_faults()->set_value(sample.memory_major_page_faults());
-  if (sample.memory_limit_bytes() == 0) return;
-  const auto used = sample.memory_working_set_bytes();
-  memory.mutable_available_bytes()->set_value(used < sample.memory_limit_bytes() ? sample.memory_limit_bytes() - used
-                                                                                 : 0);
-}
 
 void fill_attributes(pb::ContainerAttributes& attributes, const ContainerRecord& record) {
   attributes.set_id(record.id);
@@ -39,9 +23,9 @@ void StatsCache::put(const std::string& id, const Sample& sample) {
   MutexLock lock(mutex_);
   auto& entry = entries_[id];
   entry.log_dropped = std::max(entry.log_dropped, sample.log_bytes_dropped());
-  if (entry.newest && sample.timestamp_ns() < entry.newest->timestamp_ns()) return;
+  if (entry.newest && sample.timestamp_ns() < entry.newest->timestamp_ns) return;
   entry.rate.add(sample.timestamp_ns(), sample.cpu_usage_ns());
-  entry.newest = sample;
+  entry.newest = to_usage(sample);
 }
 
 void StatsCache::put_disk(const std::string& id, const image::FsUsage& usage) {
@@ -97,8 +81,8 @@ pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::str
     fill_cpu(*stats.mutable_cpu(), *entry.newest);
     if (entry.rate.known()) stats.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry.rate.nano_cores());
     fill_memory(*stats.mutable_memory(), *entry.newest);
-    stats.mutable_swap()->set_timestamp(entry.newest->timestamp_ns());
-    stats.mutable_swap()->mutable_swap_usage_bytes()->set_value(entry.newest->swap_usage_bytes());
+    fill_swap(*stats.mutable_swap(), *entry.newest);
+    if (entry.newest->io_pressure) fill_io(*stats.mutable_io(), *entry.newest);
   }
   auto& layer = *stats.mutable_writable_layer();
   layer.mutable_fs_id()->set_mountpoint(disk_root);
@@ -108,7 +92,7 @@ pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::str
     layer.mutable_used_bytes()->set_value(entry.disk->used_bytes);
     layer.mutable_inodes_used()->set_value(entry.disk->inodes_used);
   } else {
-    layer.set_timestamp(entry.newest ? entry.newest->timestamp_ns() : record.created_at_ns);
+    layer.set_timestamp(entry.newest ? entry.newest->timestamp_ns : record.created_at_ns);
     layer.mutable_used_bytes()->set_value(0);
     layer.mutable_inodes_used()->set_value(0);
   }

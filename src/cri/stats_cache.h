@@ -10,6 +10,7 @@
 #include "cri/cpu_rate.h"
 #include "cri/records.h"
 #include "image/store.h"
+#include "os/cgroup_usage.h"
 
 namespace berth::cri {
 
@@ -37,7 +38,7 @@ class StatsCache final {
 
  private:
   struct Entry {
-    std::optional<::berth::shim::v1::ContainerStatsResponse> newest;
+    std::optional<os::CgroupUsage> newest;
     CpuRate rate;
     std::optional<image::FsUsage> disk;
     std::uint64_t log_dropped = 0;

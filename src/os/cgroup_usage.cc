@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "base/clock.h"
@@ -35,6 +36,28 @@ std::uint64_t less(std::uint64_t a, std::uint64_t b) {
   return a > b ? a - b : 0;
 }
 
+std::optional<Pressure> pressure_of(int dir_fd, const char* file) {
+  // With PSI switched off the file is not there, or reading it fails.
+  const auto text = read_file_at(dir_fd, file, kMaxPressureText);
+  return text ? parse_pressure(*text) : std::nullopt;
+}
+
+void read_pressure(int dir_fd, CgroupUsage& stats) {
+  stats.cpu_pressure = pressure_of(dir_fd, "cpu.pressure");
+  stats.memory_pressure = pressure_of(dir_fd, "memory.pressure");
+  stats.io_pressure = pressure_of(dir_fd, "io.pressure");
+}
+
+/// The v2 hierarchy beside v1's has no controllers and yet the pressure of those who are in it: systemd's and other
+/// runtimes' processes. An empty folder of the same name would tell zeros.
+void read_hybrid_pressure(const Place& place, CgroupUsage& stats) {
+  if (!place.layout.unified.valid()) return;
+  const auto own = std::ranges::find_if(place.paths, [](const auto& path) { return path.size() > 1; });
+  if (own == place.paths.end()) return;
+  const auto dir = open_at(place.layout.unified.get(), own->substr(1), O_PATH | O_DIRECTORY);
+  if (dir && cgroup_keyed(cgroup_text(dir->get(), "cgroup.events"), "populated") == 1) read_pressure(dir->get(), stats);
+}
+
 void read_v1(const Place& place, CgroupUsage& stats) {
   constexpr std::uint64_t kNanosecondsPerTick = 10'000'000;  // USER_HZ is 100 on every architecture of ours
   if (const auto dir = place.open("cpuacct"); dir.valid()) {
@@ -57,7 +80,11 @@ void read_v1(const Place& place, CgroupUsage& stats) {
     stats.memory_page_faults = cgroup_keyed(memory, "total_pgfault");
     stats.memory_major_page_faults = cgroup_keyed(memory, "total_pgmajfault");
     stats.swap_usage_bytes = cgroup_keyed(memory, "total_swap");
+    // Of both together; with no limit for memory it is none for swap alone.
+    const auto both = cgroup_number(dir.get(), "memory.memsw.limit_in_bytes");
+    if (both != 0 && stats.memory_limit_bytes != 0) stats.swap_limit_bytes = less(both, stats.memory_limit_bytes);
   }
+  read_hybrid_pressure(place, stats);
 }
 
 void read_v2(const Place& place, CgroupUsage& stats) {
@@ -78,6 +105,10 @@ void read_v2(const Place& place, CgroupUsage& stats) {
   stats.memory_page_faults = cgroup_keyed(memory, "pgfault");
   stats.memory_major_page_faults = cgroup_keyed(memory, "pgmajfault");
   stats.swap_usage_bytes = cgroup_number(dir.get(), "memory.swap.current");
+  const std::string swap_max = cgroup_text(dir.get(), "memory.swap.max");
+  // No number, as "max" is none: no limit.
+  stats.swap_limit_bytes = parse_number<std::uint64_t>(trim(swap_max));
+  read_pressure(dir.get(), stats);
 }
 
 }  // namespace

@@ -1,11 +1,13 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "os/cgroup.h"
+#include "os/pressure.h"
 
 namespace berth::os {
 
@@ -24,9 +26,15 @@ struct CgroupUsage {
   std::uint64_t memory_major_page_faults = 0;
   std::uint64_t memory_limit_bytes = 0;  ///< 0: no limit
   std::uint64_t swap_usage_bytes = 0;
+  std::optional<std::uint64_t> swap_limit_bytes{};  ///< 0: none may be used; absent: no limit, or not accounted
   std::uint64_t pids = 0;
   std::uint64_t pids_limit = 0;  ///< 0: no limit
   std::uint64_t oom_kills = 0;
+  /// Absent where the kernel does not count it for this cgroup: without PSI, and under v1, which has none, unless its
+  /// processes are in the v2 hierarchy beside it, too.
+  std::optional<Pressure> cpu_pressure{};
+  std::optional<Pressure> memory_pressure{};
+  std::optional<Pressure> io_pressure{};
 };
 
 /// `paths`: where it is in each hierarchy, in the order of `layout`; "" where it is not. What is gone reads as 0.

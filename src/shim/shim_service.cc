@@ -83,6 +83,17 @@ void wait_event(Pod& pod, const pb::WaitEventRequest& request, ttrpc::TypedRespo
   });
 }
 
+void put_pressure(const os::Pressure& pressure, pb::Pressure& out) {
+  const auto put = [](const os::PressureLine& line, pb::PressureLine& to) {
+    to.set_total_us(line.total_us);
+    to.set_avg10(line.avg10);
+    to.set_avg60(line.avg60);
+    to.set_avg300(line.avg300);
+  };
+  put(pressure.some, *out.mutable_some());
+  put(pressure.full, *out.mutable_full());
+}
+
 Result<pb::ContainerStatsResponse> stats(Pod& pod, const pb::ContainerStatsRequest& request) {
   auto container = pod.find(request.container_id());
   if (!container) return fail(std::move(container).error());
@@ -99,6 +110,10 @@ Result<pb::ContainerStatsResponse> stats(Pod& pod, const pb::ContainerStatsReque
   reply.set_memory_limit_bytes(figures->memory_limit_bytes);
   reply.set_pids(figures->pids);
   reply.set_swap_usage_bytes(figures->swap_usage_bytes);
+  if (figures->swap_limit_bytes) reply.set_swap_limit_bytes(*figures->swap_limit_bytes);
+  if (figures->cpu_pressure) put_pressure(*figures->cpu_pressure, *reply.mutable_cpu_pressure());
+  if (figures->memory_pressure) put_pressure(*figures->memory_pressure, *reply.mutable_memory_pressure());
+  if (figures->io_pressure) put_pressure(*figures->io_pressure, *reply.mutable_io_pressure());
   const auto* io = (*container)->init.io.get();
   if (io != nullptr) reply.set_log_bytes_dropped(io->log_bytes_dropped());
   return reply;

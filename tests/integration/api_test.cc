@@ -270,7 +270,15 @@ TEST_F(ApiTest, UsageFigures) {
   for (const auto& one : metrics.pod_metrics(0).container_metrics()) {
     for (const auto& metric : one.metrics()) told.insert(metric.name());
   }
+  // cgroup v1 counts no pressure.
+  const bool pressure = os::exists("/sys/fs/cgroup/cpu.pressure") || os::exists("/sys/fs/cgroup/cgroup.controllers");
+  if (!pressure) std::erase_if(described, [](const auto& name) { return name.starts_with("container_pressure_"); });
   EXPECT_EQ(told, described) << "of a pod that runs each is there";
+  EXPECT_EQ(stats.cpu().has_psi(), pressure);
+  EXPECT_EQ(stats.memory().has_psi(), pressure);
+  EXPECT_EQ(stats.io().has_psi(), pressure);
+  EXPECT_EQ(figures.linux().cpu().has_psi(), pressure);
+  EXPECT_EQ(figures.linux().io().has_psi(), pressure);
   EXPECT_EQ(read_stream<pb::StreamPodSandboxMetricsResponse>([](auto* c) {
               return cri().runtime().StreamPodSandboxMetrics(c, {});
             }).size(),

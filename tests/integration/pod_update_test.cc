@@ -15,6 +15,18 @@ struct Plain {
 
 class PodUpdateTest : public HostTest<Plain> {
  protected:
+  // In the node's network, so that the guest of tests/vm needs no bridge.
+  static pb::PodSandboxConfig pod_config(const std::string& name) {
+    auto config = host().pod_config(name);
+    config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(pb::NODE);
+    return config;
+  }
+  static Running start(const std::string& name) {
+    Running running{pod_config(name), "", ""};
+    running.pod = must(cri().run_pod(running.config));
+    running.container = must(cri().run(running.pod, host().shell_config("main", "exec sleep 1000"), running.config));
+    return running;
+  }
   // A file of the pod's own cgroup, by its controller and v1 name or by its v2 name.
   static std::string value(const std::string& parent, const std::string& controller, const std::string& v1,
                            const std::string& v2) {
@@ -40,7 +52,7 @@ class PodUpdateTest : public HostTest<Plain> {
 };
 
 TEST_F(PodUpdateTest, ResourcesAndOverheadAreInThePodsCgroup) {
-  const auto running = start("resized", host().shell_config("main", "exec sleep 1000"));
+  const auto running = start("resized");
   pb::UpdatePodSandboxResourcesRequest request;
   request.set_pod_sandbox_id(running.pod);
   auto& resources = *request.mutable_resources();
@@ -86,7 +98,7 @@ TEST_F(PodUpdateTest, ResourcesAndOverheadAreInThePodsCgroup) {
 }
 
 TEST_F(PodUpdateTest, APodWithoutContainersHasItsLimitsBeforeTheFirst) {
-  const auto config = host().pod_config("early");
+  const auto config = pod_config("early");
   const auto pod = must(cri().run_pod(config));
   pb::UpdatePodSandboxResourcesRequest request;
   request.set_pod_sandbox_id(pod);
@@ -105,7 +117,7 @@ TEST_F(PodUpdateTest, WhatCannotBeIsRefused) {
   EXPECT_TRUE(fails(update(request), Code::kInvalid));
   request.set_pod_sandbox_id(std::string(64, 'c'));
   EXPECT_TRUE(fails(update(request), Code::kNotFound));
-  const auto running = start("refused", host().shell_config("main", "exec sleep 1000"));
+  const auto running = start("refused");
   request.set_pod_sandbox_id(running.pod);
   EXPECT_TRUE(ok(update(request))) << "asks for nothing";
   request.mutable_resources()->set_cpu_shares(-1);
@@ -127,8 +139,8 @@ TEST_F(PodUpdateTest, WhatCannotBeIsRefused) {
 }
 
 TEST_F(PodUpdateTest, ACgroupThatOtherPodsAreInIsLeftAlone) {
-  auto one = host().pod_config("one");
-  auto two = host().pod_config("two");
+  auto one = pod_config("one");
+  auto two = pod_config("two");
   const std::string shared = host().cgroup_parent() + "/shared";
   one.mutable_linux()->set_cgroup_parent(shared);
   two.mutable_linux()->set_cgroup_parent(shared + "/below");

@@ -122,6 +122,27 @@ TEST_F(Cgroup2Test, PausedProcessesStandStill) {
   finish(*container);
 }
 
+// Two that want one processor: each waits half of the time, and there is always one that does not.
+TEST_F(Cgroup2Test, PressureIsMeasured) {
+  if (!os::exists("/proc/pressure/cpu")) GTEST_SKIP() << "this kernel counts no pressure";
+  auto spec = script_spec("while :; do :; done & while :; do :; done");
+  spec.linux->resources.emplace().cpu.emplace().cpus = "0";
+  spec.linux->resources->memory.emplace().limit = 64 << 20;
+  spec.linux->resources->memory->swap = 96 << 20;
+  auto container = started(spec);
+  ASSERT_NE(container, nullptr);
+  const auto waited = [&container] { return container->stats()->cpu_pressure.value_or(os::Pressure{}).some.total_us; };
+  for (int i = 0; i < 10'000 && waited() < 100'000; ++i) ::usleep(1000);
+  const auto stats = container->stats();
+  ASSERT_TRUE(stats->cpu_pressure.has_value());
+  EXPECT_GE(stats->cpu_pressure->some.total_us, 100'000U);
+  EXPECT_LT(stats->cpu_pressure->full.total_us, stats->cpu_pressure->some.total_us);
+  EXPECT_TRUE(stats->memory_pressure.has_value());
+  EXPECT_TRUE(stats->io_pressure.has_value());
+  EXPECT_EQ(stats->swap_limit_bytes, 32U << 20U);
+  finish(*container);
+}
+
 TEST_F(Cgroup2Test, KillAllLeavesNothingThatForks) {
   auto spec = script_spec("while :; do (sleep 100 &) ; done");
   spec.linux->resources.emplace().pids.emplace().limit = 200;
