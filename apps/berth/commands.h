@@ -104,6 +104,12 @@ Result<int> why(Client& client, const WhyCommand& command);
 /// Looks for what nothing owns; ends with 1 when something of it is left.
 Result<int> fsck(Client& client, bool repair);
 
+struct DoctorCommand {
+  std::string output = "text";  ///< or "json"
+};
+/// What the daemon finds when it tries what a node needs; ends with 1 when something is bad.
+Result<int> doctor(Client& client, const DoctorCommand& command);
+
 Result<int> version(Client& client);
 
 }  // namespace berth::cli

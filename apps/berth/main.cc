@@ -147,6 +147,14 @@ void container_commands(CLI::App& app, Action& action) {
     sub->add_flag("--repair", *repair, "remove it");
     sub->callback([repair, &action] { action = [repair](Client& c) { return berth::cli::fsck(c, *repair); }; });
   }
+  {
+    auto command = std::make_shared<berth::cli::DoctorCommand>();
+    auto* sub = app.add_subcommand("doctor", "Look whether this node is well, and say what to do where it is not");
+    sub->add_option("-o,--output", command->output, "text or json")
+        ->check(CLI::IsMember({"text", "json"}))
+        ->capture_default_str();
+    sub->callback([command, &action] { action = [command](Client& c) { return berth::cli::doctor(c, *command); }; });
+  }
   auto* sub = app.add_subcommand("version", "Show the versions of this program and of the daemon");
   sub->callback([&action] { action = berth::cli::version; });
 }

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "cri/events.h"
 #include "cri/handlers.h"
+#include "cri/probe.h"
 #include "cri/runtime/v1/api.pb.h"
 #include "cri/stream_server.h"
 #include "cri/timeline.h"
@@ -122,6 +123,9 @@ class Service {
   virtual void set_handlers(HandlerTable table) = 0;
   /// Looks for everything on the node that is ours and that no record owns; with `repair` removes it.
   virtual Result<std::vector<Finding>> fsck(const Call& call, bool repair) = 0;
+  /// Whether this node is well: what Status tells, and more, each by trying it (doctor.h). Blocks on disks and CNI
+  /// plugins.
+  virtual std::vector<Probe> doctor() = 0;
   /// What happened to a pod: Timelines::find().
   virtual std::vector<Timeline> timelines(std::string_view object) = 0;
 };

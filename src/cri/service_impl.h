@@ -93,6 +93,7 @@ class ServiceImpl final : public Service {
   Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) override;
   Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
   Result<std::vector<Finding>> fsck(const Call& call, bool repair) override;
+  std::vector<Probe> doctor() override;
   std::vector<Timeline> timelines(std::string_view object) override { return timelines_.find(object); }
   void set_handlers(HandlerTable table) override { handlers_.replace(std::move(table)); }
 

@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "cri/doctor.h"
 #include "cri/service_impl.h"
 #include "network/network.h"
 #include "spec/json_text.h"
@@ -9,11 +10,11 @@ namespace {
 
 constexpr std::size_t kMaxPodCidr = 256;
 
-void add_condition(pb::RuntimeStatus& status, const char* type, bool value, const std::string& reason,
+void add_condition(pb::RuntimeStatus& status, const Probe& probe, const std::string& reason,
                    const std::string& message) {
   auto* condition = status.add_conditions();
-  condition->set_type(type);
-  condition->set_status(value);
+  condition->set_type(probe.name);
+  condition->set_status(probe.health != Health::kBad);
   condition->set_reason(reason);
   condition->set_message(message);
 }
@@ -21,8 +22,7 @@ void add_condition(pb::RuntimeStatus& status, const char* type, bool value, cons
 void add_handler(pb::StatusResponse& answer, const std::string& name, const Handler& configured) {
   auto* handler = answer.add_runtime_handlers();
   handler->set_name(name);
-  // What a foreign runtime makes of such a mount is not ours to promise.
-  handler->mutable_features()->set_recursive_read_only_mounts(configured.ours());
+  *handler->mutable_features() = features_of(configured);
 }
 
 void write_handlers(spec::JsonWriter& json, const HandlerTable& table) {
@@ -54,15 +54,16 @@ Result<pb::VersionResponse> ServiceImpl::version(const Call& /*call*/, const pb:
 Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::StatusRequest& request) {
   pb::StatusResponse answer;
   const auto network = options_.network->status();
-  add_condition(*answer.mutable_status(), "RuntimeReady", true, "", "");
-  add_condition(*answer.mutable_status(), "NetworkReady", network.ready, network.reason, network.message);
+  const auto runtime = probe_runtime(cgroups_, registry_->sandboxes().size(), registry_->containers().size());
+  const bool ready = runtime.health != Health::kBad;
+  add_condition(*answer.mutable_status(), runtime, ready ? "" : "NoCgroups", ready ? "" : runtime.found);
+  add_condition(*answer.mutable_status(), probe_network(network), network.reason, network.message);
   const HandlerTable table = handlers_.table();
   if (const auto found = table.handlers.find(table.default_handler); found != table.handlers.end()) {
     add_handler(answer, "", found->second);
   }
   for (const auto& [name, handler] : table.handlers) add_handler(answer, name, handler);
-  answer.mutable_features()->set_supplemental_groups_policy(true);
-  answer.mutable_features()->set_mount_options(true);
+  *answer.mutable_features() = runtime_features();
   if (!request.verbose()) return answer;
   spec::JsonWriter json;
   json.begin_object();

@@ -166,6 +166,61 @@ grpc::ServerUnaryReactor* OperatorService::Fsck(grpc::CallbackServerContext* /*c
   return call;
 }
 
+namespace {
+
+::berth::v1::Health to_health(cri::Health health) {
+  switch (health) {
+    case cri::Health::kGood:
+      return ::berth::v1::HEALTH_GOOD;
+    case cri::Health::kLimited:
+      return ::berth::v1::HEALTH_LIMITED;
+    case cri::Health::kBad:
+      return ::berth::v1::HEALTH_BAD;
+  }
+  return ::berth::v1::HEALTH_UNKNOWN;
+}
+
+// Tries what a node needs on the work lane. Deletes itself.
+class DoctorCall final : public grpc::ServerUnaryReactor {
+ public:
+  DoctorCall(cri::Service& service, ::berth::v1::DoctorResponse& response) : service_(service), response_(response) {}
+
+  void run(Lanes& lanes) {
+    if (!lanes.work.submit([this] { work(); })) {
+      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
+    }
+  }
+
+ private:
+  void work() {
+    const auto start = std::chrono::steady_clock::now();
+    for (const auto& probe : service_.doctor()) {
+      auto* out = response_.add_probes();
+      out->set_name(probe.name);
+      out->set_health(to_health(probe.health));
+      out->set_found(probe.found);
+      out->set_remedy(probe.remedy);
+      out->set_took_us(probe.took_us);
+    }
+    log_call("Operator.Doctor", Lane::kWork, std::chrono::steady_clock::now() - start, nullptr);
+    Finish(grpc::Status::OK);
+  }
+  void OnDone() override { delete this; }
+
+  cri::Service& service_;
+  ::berth::v1::DoctorResponse& response_;
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* OperatorService::Doctor(grpc::CallbackServerContext* /*context*/,
+                                                  const ::berth::v1::DoctorRequest* /*request*/,
+                                                  ::berth::v1::DoctorResponse* response) {
+  auto* call = new DoctorCall(service_, *response);
+  call->run(lanes_);
+  return call;
+}
+
 // From memory, so that it is answered here and now.
 grpc::ServerUnaryReactor* OperatorService::Why(grpc::CallbackServerContext* context,
                                                const ::berth::v1::WhyRequest* request,

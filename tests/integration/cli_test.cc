@@ -114,6 +114,38 @@ TEST_F(CliTest, WhyTellsTheStoryOfAPodAlsoAfterItsEnd) {
   }
 }
 
+// What Status tells, and with what to do where something is missing.
+TEST_F(CliTest, DoctorSaysWhetherTheNodeIsWell) {
+  const auto ran = berth({"doctor"});
+  EXPECT_EQ(ran.code, 0) << ran.out << ran.err;
+  const auto status = must(cri().call(&Runtime::Status, pb::StatusRequest()));
+  for (const auto& condition : status.status().conditions()) EXPECT_THAT(ran.out, HasSubstr(condition.type()));
+  for (const auto* name :
+       {"ok       RuntimeReady", "the built-in network", "handler berth", "recursive read-only mounts", "cgroups",
+        "kernel: overlay", "AppArmor and SELinux", "image store", " free (", "criu", " ms  "}) {
+    EXPECT_THAT(ran.out, HasSubstr(name));
+  }
+  EXPECT_THAT(good({"doctor", "-o", "json"}), AllOf(HasSubstr("\"probes\""), HasSubstr("\"HEALTH_GOOD\"")));
+  EXPECT_NE(berth({"doctor", "-o", "yaml"}).code, 0);
+
+  // A network that is not there: the same words as Status', and the exit code says so.
+  must(os::make_dirs(host().cni_dir()));
+  const std::string conf = host().cni_dir() + "/10-broken.conflist";
+  must(os::write_file_atomic(conf, "{"));
+  const auto broken = berth({"doctor"});
+  const auto told = must(cri().call(&Runtime::Status, pb::StatusRequest()));
+  must(os::remove_file(conf));
+  EXPECT_EQ(broken.code, 1) << broken.out;
+  EXPECT_THAT(broken.out, HasSubstr("BAD      NetworkReady"));
+  for (const auto& condition : told.status().conditions()) {
+    if (condition.type() != "NetworkReady") continue;
+    EXPECT_FALSE(condition.status());
+    EXPECT_THAT(broken.out, HasSubstr(condition.message()));
+  }
+  EXPECT_THAT(broken.out, HasSubstr("-> correct the configuration"));
+  EXPECT_EQ(berth({"doctor"}).code, 0);
+}
+
 TEST_F(CliTest, FsckFindsAndRemovesWhatNothingOwns) {
   good(run_args({"--name", "owned", image(), "sleep", "1000"}));
   EXPECT_EQ(good({"fsck"}), "everything has an owner\n");

@@ -1,0 +1,45 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "cri/handlers.h"
+#include "cri/host_facts.h"
+#include "cri/probe.h"
+#include "cri/runtime/v1/api.pb.h"
+#include "network/network.h"
+#include "os/cgroup.h"
+
+/// What this node can do, found out by trying: for `berth doctor`, and in part for Status, so that both say the same.
+namespace berth::cri {
+
+namespace pb = ::runtime::v1;
+
+// ---- from memory or by a look at a file: also Status' own sources ----
+
+/// The condition "RuntimeReady": whether pods can be made at all.
+[[nodiscard]] Probe probe_runtime(const os::CgroupLayout& cgroups, std::size_t sandboxes, std::size_t containers);
+/// The condition "NetworkReady".
+[[nodiscard]] Probe probe_network(const network::Status& status);
+/// Status' features of a handler. What a foreign runtime makes of a mount is not ours to promise.
+[[nodiscard]] pb::RuntimeHandlerFeatures features_of(const Handler& handler);
+[[nodiscard]] pb::RuntimeFeatures runtime_features();
+/// Each handler: its program is there, and its features.
+[[nodiscard]] std::vector<Probe> probe_handlers(const HandlerTable& table);
+
+// ---- by asking the kernel and the disk ----
+
+/// File systems, system calls and limits of the kernel that pods want. Makes nothing that outlives the call.
+[[nodiscard]] std::vector<Probe> probe_kernel(const HostFacts& host);
+/// Our own shim's program.
+[[nodiscard]] Probe probe_shim(const std::string& path);
+/// Mode, controllers, and what they lack.
+[[nodiscard]] Probe probe_cgroups(const os::CgroupLayout& cgroups, const HostFacts& host);
+/// AppArmor and SELinux.
+[[nodiscard]] Probe probe_security(const HostFacts& host);
+/// Free space and inodes where `path` lies. `name`: of the probe. Blocks where that file system does.
+[[nodiscard]] Probe probe_space(std::string name, const std::string& path);
+/// Whether `program` is in one of the folders where such programs are; not the environment's PATH, which is read by
+/// nobody while threads run. `use`: what it is for.
+[[nodiscard]] Probe probe_program(const std::string& program, const std::string& use);
+
+}  // namespace berth::cri
