@@ -131,6 +131,11 @@ void read_all(const Driver& driver, const Pod& pod, Times& times) {
   pb::ContainerStatsRequest stats;
   stats.set_container_id(pod.container_id);
   timed(times, "ContainerStats", runtime, &Runtime::ContainerStats, stats);
+  timed(times, "ListPodSandboxStats", runtime, &Runtime::ListPodSandboxStats, pb::ListPodSandboxStatsRequest());
+  timed(times, "ListPodSandboxMetrics", runtime, &Runtime::ListPodSandboxMetrics, pb::ListPodSandboxMetricsRequest());
+  pb::PodSandboxStatsRequest pod_stats;
+  pod_stats.set_pod_sandbox_id(pod.sandbox_id);
+  timed(times, "PodSandboxStats", runtime, &Runtime::PodSandboxStats, pod_stats);
   timed(times, "ListImages", driver.images(), &Images::ListImages, pb::ListImagesRequest());
   timed(times, "ImageFsInfo", driver.images(), &Images::ImageFsInfo, pb::ImageFsInfoRequest());
 }

@@ -69,11 +69,8 @@ std::vector<ContainerPtr> Registry::containers() const {
 
 std::vector<ContainerPtr> Registry::containers_of(std::string_view sandbox_id) const {
   MutexLock lock(mutex_);
-  std::vector<ContainerPtr> all;
-  for (const auto& [id, record] : containers_) {
-    if (record->sandbox_id == sandbox_id) all.push_back(record);
-  }
-  return all;
+  const auto found = by_sandbox_.find(sandbox_id);
+  return found == by_sandbox_.end() ? std::vector<ContainerPtr>() : values(found->second);
 }
 
 bool Registry::wait_container(std::string_view id, SteadyTime deadline,
@@ -91,10 +88,18 @@ bool Registry::wait_container(std::string_view id, SteadyTime deadline,
 
 std::vector<ContainerPtr> Registry::shown_containers(std::string_view sandbox_id) const {
   std::vector<ContainerPtr> shown;
-  for (const auto& [id, record] : containers_) {
-    if (record->sandbox_id == sandbox_id && visible(*record)) shown.push_back(record);
+  const auto found = by_sandbox_.find(sandbox_id);
+  if (found == by_sandbox_.end()) return shown;
+  for (const auto& [id, record] : found->second) {
+    if (visible(*record)) shown.push_back(record);
   }
   return shown;
+}
+
+/// A container never changes its sandbox.
+void Registry::keep(const ContainerPtr& record) {
+  containers_[record->id] = record;
+  by_sandbox_[record->sandbox_id][record->id] = record;
 }
 
 void Registry::tell(const std::vector<pb::ContainerEventType>& types, const std::string& object,
@@ -126,9 +131,7 @@ std::uint64_t Registry::follow(EventSink sink) {
   MutexLock lock(mutex_);
   // Once for all pods: readers wait meanwhile.
   std::map<std::string_view, std::vector<ContainerPtr>> shown;
-  for (const auto& [id, record] : containers_) {
-    if (visible(*record)) shown[record->sandbox_id].push_back(record);
-  }
+  for (const auto& [id, records] : by_sandbox_) shown[id] = shown_containers(id);
   const auto now = wall_now_ns();
   for (const auto& [id, record] : sandboxes_) {
     if (visible(*record)) sink({0, event_of_state(*record), id, now, record, shown[id]});
@@ -151,7 +154,8 @@ Result<> Registry::publish(Record record, Records<Record> Registry::* map) {
   BERTH_TRY(db_.put(record), "store the record of " + record.id);
   auto shared = std::make_shared<const Record>(std::move(record));
   MutexLock lock(mutex_);
-  const auto before = std::exchange((this->*map)[shared->id], shared);
+  const auto before = lookup(this->*map, shared->id);
+  keep(shared);
   changed_.notify_all();
   tell(before, shared);
   return {};
@@ -204,6 +208,11 @@ Result<> Registry::erase_container(const std::string& id) {
   MutexLock lock(mutex_);
   const auto before = lookup(containers_, id);
   containers_.erase(id);
+  if (before) {
+    const auto found = by_sandbox_.find(before->sandbox_id);
+    found->second.erase(id);
+    if (found->second.empty()) by_sandbox_.erase(found);
+  }
   changed_.notify_all();
   tell(before, nullptr);
   return {};
@@ -214,12 +223,10 @@ Result<std::vector<std::string>> Registry::load(std::vector<Timeline>& timelines
   BERTH_ASSIGN(auto content, db_.load(), "read the state database");
   MutexLock lock(mutex_);
   for (auto& record : content.sandboxes) {
-    auto shared = std::make_shared<const SandboxRecord>(std::move(record));
-    sandboxes_[shared->id] = std::move(shared);
+    keep(std::make_shared<const SandboxRecord>(std::move(record)));
   }
   for (auto& record : content.containers) {
-    auto shared = std::make_shared<const ContainerRecord>(std::move(record));
-    containers_[shared->id] = std::move(shared);
+    keep(std::make_shared<const ContainerRecord>(std::move(record)));
   }
   timelines = std::move(content.timelines);
   return std::move(content.unreadable);

@@ -58,6 +58,8 @@ class Registry final {
   Result<std::vector<std::string>> load(std::vector<Timeline>& timelines) BERTH_EXCLUDES(write_mutex_, mutex_);
 
  private:
+  void keep(const SandboxPtr& record) BERTH_REQUIRES(mutex_) { sandboxes_[record->id] = record; }
+  void keep(const ContainerPtr& record) BERTH_REQUIRES(mutex_);
   [[nodiscard]] std::vector<ContainerPtr> shown_containers(std::string_view sandbox_id) const BERTH_REQUIRES(mutex_);
   void tell(const SandboxPtr& before, const SandboxPtr& after) BERTH_REQUIRES(mutex_);
   void tell(const ContainerPtr& before, const ContainerPtr& after) BERTH_REQUIRES(mutex_);
@@ -76,6 +78,8 @@ class Registry final {
   mutable std::condition_variable_any changed_;
   Records<SandboxRecord> sandboxes_ BERTH_GUARDED_BY(mutex_);
   Records<ContainerRecord> containers_ BERTH_GUARDED_BY(mutex_);
+  // The same by sandbox: what is asked of each pod must not look at the containers of all.
+  std::map<std::string, Records<ContainerRecord>, std::less<>> by_sandbox_ BERTH_GUARDED_BY(mutex_);
   std::map<std::uint64_t, EventSink> followers_ BERTH_GUARDED_BY(mutex_);
   std::uint64_t next_follower_ BERTH_GUARDED_BY(mutex_) = 1;
   std::uint64_t next_event_ BERTH_GUARDED_BY(mutex_) = 1;
