@@ -70,23 +70,27 @@ Result<pb::ContainerStatusResponse> ServiceImpl::container_status(const Call& /*
   return answer;
 }
 
+Items<pb::Container> ServiceImpl::container_items(const pb::ContainerFilter& filter) {
+  return items_of<pb::Container>(registry_->containers(), [filter](pb::Container& item, const ContainerRecord& record) {
+    if (!visible(record) || !matches(record, filter)) return false;
+    item.set_id(record.id);
+    item.set_pod_sandbox_id(record.sandbox_id);
+    *item.mutable_metadata() = record.config.metadata();
+    *item.mutable_image() = record.config.image();
+    item.set_image_ref(record.image_ref);
+    item.set_state(cri_state(record));
+    item.set_created_at(record.created_at_ns);
+    *item.mutable_labels() = record.config.labels();
+    *item.mutable_annotations() = record.config.annotations();
+    item.set_image_id(record.image_id);
+    return true;
+  });
+}
+
 Result<pb::ListContainersResponse> ServiceImpl::list_containers(const Call& /*call*/,
                                                                 const pb::ListContainersRequest& request) {
   pb::ListContainersResponse answer;
-  for (const auto& record : registry_->containers()) {
-    if (!visible(*record) || !matches(*record, request.filter())) continue;
-    auto* item = answer.add_containers();
-    item->set_id(record->id);
-    item->set_pod_sandbox_id(record->sandbox_id);
-    *item->mutable_metadata() = record->config.metadata();
-    *item->mutable_image() = record->config.image();
-    item->set_image_ref(record->image_ref);
-    item->set_state(cri_state(*record));
-    item->set_created_at(record->created_at_ns);
-    *item->mutable_labels() = record->config.labels();
-    *item->mutable_annotations() = record->config.annotations();
-    item->set_image_id(record->image_id);
-  }
+  collect(container_items(request.filter()), *answer.mutable_containers());
   return answer;
 }
 

@@ -52,14 +52,24 @@ Result<pb::PullImageResponse> ServiceImpl::pull_image(const Call& call, const pb
   return answer;
 }
 
+Items<pb::Image> ServiceImpl::image_items(const pb::ImageFilter& filter) {
+  const auto& wanted = filter.image().image();
+  std::vector<image::ImageInfo> images;
+  if (wanted.empty()) {
+    images = options_.images->list();
+  } else if (auto found = options_.images->find(wanted)) {
+    images.push_back(std::move(*found));
+  }
+  return [images = std::move(images), at = std::size_t{0}](pb::Image& item) mutable {
+    if (at >= images.size()) return false;
+    item = image_of(images[at++]);
+    return true;
+  };
+}
+
 Result<pb::ListImagesResponse> ServiceImpl::list_images(const Call& /*call*/, const pb::ListImagesRequest& request) {
   pb::ListImagesResponse answer;
-  const auto& wanted = request.filter().image().image();
-  if (!wanted.empty()) {
-    if (const auto found = options_.images->find(wanted)) *answer.add_images() = image_of(*found);
-    return answer;
-  }
-  for (const auto& info : options_.images->list()) *answer.add_images() = image_of(info);
+  collect(image_items(request.filter()), *answer.mutable_images());
   return answer;
 }
 

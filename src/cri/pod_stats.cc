@@ -87,8 +87,7 @@ bool PodStatsCache::sampled(const std::string& id) const {
   return entries_.contains(id);
 }
 
-pb::PodSandboxStats PodStatsCache::get(const SandboxRecord& record) const {
-  pb::PodSandboxStats stats;
+void PodStatsCache::fill(const SandboxRecord& record, pb::PodSandboxStats& stats) const {
   auto& attributes = *stats.mutable_attributes();
   attributes.set_id(record.id);
   *attributes.mutable_metadata() = record.config.metadata();
@@ -99,7 +98,7 @@ pb::PodSandboxStats PodStatsCache::get(const SandboxRecord& record) const {
     const MutexLock lock(mutex_);
     if (const auto found = entries_.find(record.id); found != entries_.end()) entry = found->second;
   }
-  if (!entry) return stats;
+  if (!entry) return;
   auto& out = *stats.mutable_linux();
   fill_cpu(*out.mutable_cpu(), entry->usage);
   if (entry->rate.known()) out.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry->rate.nano_cores());
@@ -107,14 +106,13 @@ pb::PodSandboxStats PodStatsCache::get(const SandboxRecord& record) const {
   if (entry->usage.io_pressure) fill_io(*out.mutable_io(), entry->usage);
   out.mutable_process()->set_timestamp(entry->usage.timestamp_ns);
   out.mutable_process()->mutable_process_count()->set_value(entry->usage.pids);
-  if (entry->links.empty()) return stats;
+  if (entry->links.empty()) return;
   out.mutable_network()->set_timestamp(entry->usage.timestamp_ns);
   for (const auto& link : entry->links) {
     fill_link(link.name == kDefaultLink ? *out.mutable_network()->mutable_default_interface()
                                         : *out.mutable_network()->add_interfaces(),
               link);
   }
-  return stats;
 }
 
 void ServiceImpl::sample_pod(const SandboxRecord& record) {
@@ -141,13 +139,12 @@ void ServiceImpl::sample_pods() {
   }
 }
 
-pb::PodSandboxStats ServiceImpl::pod_figures(const SandboxRecord& record) {
-  pb::PodSandboxStats stats = pod_stats_.get(record);
+void ServiceImpl::fill_pod_figures(const SandboxRecord& record, pb::PodSandboxStats& out) const {
+  pod_stats_.fill(record, out);
   for (const auto& container : registry_->containers_of(record.id)) {
     if (container->phase != ContainerPhase::kRunning) continue;
-    *stats.mutable_linux()->add_containers() = stats_.get(*container, options_.root_dir);
+    stats_.fill(*container, options_.root_dir, *out.mutable_linux()->add_containers());
   }
-  return stats;
 }
 
 Result<pb::PodSandboxStatsResponse> ServiceImpl::pod_sandbox_stats(const Call& /*call*/,
@@ -155,18 +152,25 @@ Result<pb::PodSandboxStatsResponse> ServiceImpl::pod_sandbox_stats(const Call& /
   BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PodSandboxStats");
   if (record->state == SandboxState::kReady && !pod_stats_.sampled(record->id)) sample_pod(*record);
   pb::PodSandboxStatsResponse answer;
-  *answer.mutable_stats() = pod_figures(*record);
+  fill_pod_figures(*record, *answer.mutable_stats());
   return answer;
+}
+
+Items<pb::PodSandboxStats> ServiceImpl::pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) {
+  return items_of<pb::PodSandboxStats>(registry_->sandboxes(),
+                                       [this, filter](pb::PodSandboxStats& item, const SandboxRecord& record) {
+                                         if (record.state != SandboxState::kReady || !matches(record, filter)) {
+                                           return false;
+                                         }
+                                         fill_pod_figures(record, item);
+                                         return true;
+                                       });
 }
 
 Result<pb::ListPodSandboxStatsResponse> ServiceImpl::list_pod_sandbox_stats(
     const Call& /*call*/, const pb::ListPodSandboxStatsRequest& request) {
   pb::ListPodSandboxStatsResponse answer;
-  for (const auto& record : registry_->sandboxes()) {
-    if (record->state == SandboxState::kReady && matches(*record, request.filter())) {
-      *answer.add_stats() = pod_figures(*record);
-    }
-  }
+  collect(pod_sandbox_stats_items(request.filter()), *answer.mutable_stats());
   return answer;
 }
 
@@ -175,16 +179,22 @@ Result<pb::ListMetricDescriptorsResponse> ServiceImpl::list_metric_descriptors(
   return metric_descriptors();
 }
 
+Items<pb::PodSandboxMetrics> ServiceImpl::pod_sandbox_metrics_items() {
+  return items_of<pb::PodSandboxMetrics>(
+      registry_->sandboxes(), [this](pb::PodSandboxMetrics& item, const SandboxRecord& record) {
+        if (record.state != SandboxState::kReady) return false;
+        pb::PodSandboxStats stats;
+        fill_pod_figures(record, stats);
+        item = pod_metrics({record, stats, [this](const std::string& id) { return registry_->container(id); },
+                            [this](const std::string& id) { return stats_.log_dropped(id); }});
+        return true;
+      });
+}
+
 Result<pb::ListPodSandboxMetricsResponse> ServiceImpl::list_pod_sandbox_metrics(
     const Call& /*call*/, const pb::ListPodSandboxMetricsRequest& /*request*/) {
   pb::ListPodSandboxMetricsResponse answer;
-  for (const auto& record : registry_->sandboxes()) {
-    if (record->state != SandboxState::kReady) continue;
-    const auto stats = pod_figures(*record);
-    *answer.add_pod_metrics() =
-        pod_metrics({*record, stats, [this](const std::string& id) { return registry_->container(id); },
-                     [this](const std::string& id) { return stats_.log_dropped(id); }});
-  }
+  collect(pod_sandbox_metrics_items(), *answer.mutable_pod_metrics());
   return answer;
 }
 

@@ -32,7 +32,13 @@ class PodStatsCache final {
   [[nodiscard]] std::vector<std::string> ids() const BERTH_EXCLUDES(mutex_);
   [[nodiscard]] bool sampled(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// What is known, as the CRI has it, without the containers: attributes always, figures as far as there are any.
-  [[nodiscard]] pb::PodSandboxStats get(const SandboxRecord& record) const BERTH_EXCLUDES(mutex_);
+  /// `out`: empty.
+  void fill(const SandboxRecord& record, pb::PodSandboxStats& out) const BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] pb::PodSandboxStats get(const SandboxRecord& record) const {
+    pb::PodSandboxStats stats;
+    fill(record, stats);
+    return stats;
+  }
 
  private:
   struct Entry {

@@ -86,20 +86,24 @@ Result<pb::PodSandboxStatusResponse> ServiceImpl::pod_sandbox_status(const Call&
   return answer;
 }
 
+Items<pb::PodSandbox> ServiceImpl::pod_sandbox_items(const pb::PodSandboxFilter& filter) {
+  return items_of<pb::PodSandbox>(registry_->sandboxes(), [filter](pb::PodSandbox& item, const SandboxRecord& record) {
+    if (!visible(record) || !matches(record, filter)) return false;
+    item.set_id(record.id);
+    *item.mutable_metadata() = record.config.metadata();
+    item.set_state(cri_state(record));
+    item.set_created_at(record.created_at_ns);
+    *item.mutable_labels() = record.config.labels();
+    *item.mutable_annotations() = record.config.annotations();
+    item.set_runtime_handler(record.handler);
+    return true;
+  });
+}
+
 Result<pb::ListPodSandboxResponse> ServiceImpl::list_pod_sandbox(const Call& /*call*/,
                                                                  const pb::ListPodSandboxRequest& request) {
   pb::ListPodSandboxResponse answer;
-  for (const auto& record : registry_->sandboxes()) {
-    if (!visible(*record) || !matches(*record, request.filter())) continue;
-    auto* item = answer.add_items();
-    item->set_id(record->id);
-    *item->mutable_metadata() = record->config.metadata();
-    item->set_state(cri_state(*record));
-    item->set_created_at(record->created_at_ns);
-    *item->mutable_labels() = record->config.labels();
-    *item->mutable_annotations() = record->config.annotations();
-    item->set_runtime_handler(record->handler);
-  }
+  collect(pod_sandbox_items(request.filter()), *answer.mutable_items());
   return answer;
 }
 

@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "cri/events.h"
 #include "cri/handlers.h"
+#include "cri/items.h"
 #include "cri/probe.h"
 #include "cri/runtime/v1/api.pb.h"
 #include "cri/stream_server.h"
@@ -107,6 +108,14 @@ class Service {
       const Call&, const pb::ListMetricDescriptorsRequest&) = 0;
   virtual Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(
       const Call&, const pb::ListPodSandboxMetricsRequest&) = 0;
+
+  // ---- the same lists for their Stream* RPCs ----
+  virtual Items<pb::PodSandbox> pod_sandbox_items(const pb::PodSandboxFilter& filter) = 0;
+  virtual Items<pb::Container> container_items(const pb::ContainerFilter& filter) = 0;
+  virtual Items<pb::ContainerStats> container_stats_items(const pb::ContainerStatsFilter& filter) = 0;
+  virtual Items<pb::PodSandboxStats> pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) = 0;
+  virtual Items<pb::PodSandboxMetrics> pod_sandbox_metrics_items() = 0;
+  virtual Items<pb::Image> image_items(const pb::ImageFilter& filter) = 0;
 
   /// GetContainerEvents: Registry::follow() and unfollow().
   virtual std::uint64_t follow_events(EventSink sink) = 0;

@@ -85,6 +85,12 @@ class ServiceImpl final : public Service {
                                                                     const pb::ListMetricDescriptorsRequest&) override;
   Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(const Call&,
                                                                      const pb::ListPodSandboxMetricsRequest&) override;
+  Items<pb::PodSandbox> pod_sandbox_items(const pb::PodSandboxFilter& filter) override;
+  Items<pb::Container> container_items(const pb::ContainerFilter& filter) override;
+  Items<pb::ContainerStats> container_stats_items(const pb::ContainerStatsFilter& filter) override;
+  Items<pb::PodSandboxStats> pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) override;
+  Items<pb::PodSandboxMetrics> pod_sandbox_metrics_items() override;
+  Items<pb::Image> image_items(const pb::ImageFilter& filter) override;
   std::uint64_t follow_events(EventSink sink) override { return registry_->follow(std::move(sink)); }
   void unfollow_events(std::uint64_t follower) override { registry_->unfollow(follower); }
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
@@ -228,7 +234,7 @@ class ServiceImpl final : public Service {
   // ---- pod_stats.cc ----
   void sample_pod(const SandboxRecord& record);
   void sample_pods();
-  [[nodiscard]] pb::PodSandboxStats pod_figures(const SandboxRecord& record);
+  void fill_pod_figures(const SandboxRecord& record, pb::PodSandboxStats& out) const;
   // ---- stats_collect.cc ----
   void collect_stats();
   void sample_now(const ContainerRecord& record);

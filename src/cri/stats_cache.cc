@@ -69,8 +69,7 @@ std::uint64_t StatsCache::log_dropped(const std::string& id) const {
   return found == entries_.end() ? 0 : found->second.log_dropped;
 }
 
-pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::string& disk_root) const {
-  pb::ContainerStats stats;
+void StatsCache::fill(const ContainerRecord& record, const std::string& disk_root, pb::ContainerStats& stats) const {
   fill_attributes(*stats.mutable_attributes(), record);
   Entry entry;
   {
@@ -96,7 +95,6 @@ pb::ContainerStats StatsCache::get(const ContainerRecord& record, const std::str
     layer.mutable_used_bytes()->set_value(0);
     layer.mutable_inodes_used()->set_value(0);
   }
-  return stats;
 }
 
 }  // namespace berth::cri

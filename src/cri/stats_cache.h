@@ -32,9 +32,14 @@ class StatsCache final {
   /// Bytes of output that could not be written to the log, as far as known.
   [[nodiscard]] std::uint64_t log_dropped(const std::string& id) const BERTH_EXCLUDES(mutex_);
   /// What is known, as the CRI has it: attributes always, figures as far as there are any. `disk_root`: names the file
-  /// system of writable layers.
-  [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const
+  /// system of writable layers. `out`: empty.
+  void fill(const ContainerRecord& record, const std::string& disk_root, pb::ContainerStats& out) const
       BERTH_EXCLUDES(mutex_);
+  [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const {
+    pb::ContainerStats stats;
+    fill(record, disk_root, stats);
+    return stats;
+  }
 
  private:
   struct Entry {

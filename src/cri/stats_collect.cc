@@ -114,17 +114,25 @@ Result<pb::ContainerStatsResponse> ServiceImpl::container_stats(const Call& /*ca
     }
   }
   pb::ContainerStatsResponse answer;
-  *answer.mutable_stats() = stats_.get(*record, options_.root_dir);
+  stats_.fill(*record, options_.root_dir, *answer.mutable_stats());
   return answer;
+}
+
+Items<pb::ContainerStats> ServiceImpl::container_stats_items(const pb::ContainerStatsFilter& filter) {
+  return items_of<pb::ContainerStats>(registry_->containers(),
+                                      [this, filter](pb::ContainerStats& item, const ContainerRecord& record) {
+                                        if (record.phase != ContainerPhase::kRunning || !matches(record, filter)) {
+                                          return false;
+                                        }
+                                        stats_.fill(record, options_.root_dir, item);
+                                        return true;
+                                      });
 }
 
 Result<pb::ListContainerStatsResponse> ServiceImpl::list_container_stats(const Call& /*call*/,
                                                                          const pb::ListContainerStatsRequest& request) {
   pb::ListContainerStatsResponse answer;
-  for (const auto& record : registry_->containers()) {
-    if (record->phase != ContainerPhase::kRunning || !matches(*record, request.filter())) continue;
-    *answer.add_stats() = stats_.get(*record, options_.root_dir);
-  }
+  collect(container_stats_items(request.filter()), *answer.mutable_stats());
   return answer;
 }
 

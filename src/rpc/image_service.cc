@@ -16,13 +16,10 @@ grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* 
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamImagesResponse>* ImageService::StreamImages(
-    grpc::CallbackServerContext* context, const cri::pb::StreamImagesRequest* request) {
-  cri::pb::ListImagesRequest question;
-  *question.mutable_filter() = request->filter();
-  return stream_list(lanes_, service_, *context, "StreamImages",
-                     ListForm{&cri::Service::list_images, &cri::pb::ListImagesResponse::mutable_images,
-                              &cri::pb::StreamImagesResponse::mutable_images},
-                     std::move(question));
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamImagesRequest* request) {
+  return stream_list<cri::pb::StreamImagesResponse, cri::pb::Image>(
+      lanes_, "StreamImages", [this, request] { return service_.image_items(request->filter()); },
+      &cri::pb::StreamImagesResponse::mutable_images);
 }
 
 grpc::ServerUnaryReactor* ImageService::ImageStatus(grpc::CallbackServerContext* context,

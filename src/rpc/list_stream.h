@@ -1,7 +1,11 @@
 #pragma once
 #include <grpcpp/support/server_callback.h>
 
-#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <optional>
+#include <stop_token>
 #include <string>
 #include <utility>
 
@@ -9,27 +13,18 @@
 
 namespace berth::rpc {
 
-/// What one Stream* RPC adds to its List* twin.
-template <class ListRequest, class ListResponse, class StreamResponse, class Item>
-struct ListForm {
-  Result<ListResponse> (cri::Service::*body)(const cri::Call&, const ListRequest&);
-  google::protobuf::RepeatedPtrField<Item>* (ListResponse::*items)();
-  google::protobuf::RepeatedPtrField<Item>* (StreamResponse::*part)();
-};
-
-/// Answers a Stream* RPC: the list as it is at one moment, every item once, in messages of about a quarter of a
-/// mebibyte, then the end. The list is made like its List* twin, on the reads lane; a slow reader holds only its own
-/// copy. Deletes itself.
-template <class ListRequest, class ListResponse, class StreamResponse, class Item>
+/// Answers a Stream* RPC: the list of what there is at one moment, every item once, in messages of about a quarter of a
+/// mebibyte, then the end. Each message is made when the one before it has gone: the client works on one while the next
+/// is made, and a slow reader holds the records and one message. Deletes itself.
+template <class StreamResponse, class Item>
 class ListStream final : public grpc::ServerWriteReactor<StreamResponse> {
  public:
-  using Form = ListForm<ListRequest, ListResponse, StreamResponse, Item>;
+  using Source = std::function<cri::Items<Item>()>;
+  using Part = google::protobuf::RepeatedPtrField<Item>* (StreamResponse::*)();
 
-  ListStream(const char* rpc, cri::Service& service, Form form, ListRequest request)
-      : rpc_(rpc), service_(service), form_(form), request_(std::move(request)) {}
+  ListStream(const char* rpc, Source source, Part part) : rpc_(rpc), source_(std::move(source)), part_(part) {}
 
-  void run(Lanes& lanes, grpc::CallbackServerContext& context) {
-    call_ = {.stop = stop_.get_token(), .deadline = steady_deadline(context)};
+  void run(Lanes& lanes) {
     if (!lanes.reads.submit([this] { work(); })) {
       this->Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
     }
@@ -40,57 +35,69 @@ class ListStream final : public grpc::ServerWriteReactor<StreamResponse> {
   static constexpr std::size_t kMessageBytes = 256U << 10;
 
   void work() {
-    auto list = run_body(rpc_, Lane::kReads, service_, form_.body, call_, request_);
-    if (!list) return this->Finish(to_status(list.error()));
-    list_ = std::move(*list);
-    // Items are taken from the end, which moves none of the others.
-    auto& items = *(list_.*form_.items)();
-    std::reverse(items.pointer_begin(), items.pointer_end());
+    begun_ = std::chrono::steady_clock::now();
+    try {
+      next_ = source_();
+    } catch (const std::exception& e) {
+      return end(Error(Code::kInternal, std::string("unexpected: ") + e.what()));
+    }
     write_next();
   }
 
   /// One writer at a time: the worker first, then each OnWriteDone.
   void write_next() {
-    auto& left = *(list_.*form_.items)();
-    if (left.empty() || stop_.stop_requested()) {
-      return this->Finish(left.empty() ? grpc::Status::OK : grpc::Status::CANCELLED);
+    if (stop_.stop_requested()) return end(Error(Code::kCancelled, "the client went away"));
+    try {
+      fill();
+    } catch (const std::exception& e) {
+      return end(Error(Code::kInternal, std::string("unexpected: ") + e.what()));
     }
-    message_.Clear();
-    auto& part = *(message_.*form_.part)();
-    for (std::size_t bytes = 0; !left.empty() && bytes < kMessageBytes;) {
-      Item* const item = left.ReleaseLast();
-      bytes += item->ByteSizeLong();
-      part.AddAllocated(item);
-    }
+    if ((message_.*part_)()->empty()) return end({});
     this->StartWrite(&message_);
   }
 
+  void fill() {
+    // Clear() keeps the items' memory for the next ones.
+    message_.Clear();
+    auto& part = *(message_.*part_)();
+    for (std::size_t bytes = 0; bytes < kMessageBytes;) {
+      Item& item = *part.Add();
+      if (!next_(item)) {
+        part.RemoveLast();
+        return;
+      }
+      bytes += item.ByteSizeLong();
+    }
+  }
+
+  void end(const std::optional<Error>& error) {
+    log_call(rpc_, Lane::kReads, std::chrono::steady_clock::now() - begun_, error ? &*error : nullptr);
+    this->Finish(error ? to_status(*error) : grpc::Status::OK);
+  }
+
   void OnWriteDone(bool ok) override {
-    if (!ok) return this->Finish(grpc::Status::CANCELLED);
+    if (!ok) stop_.request_stop();
     write_next();
   }
   void OnCancel() override { stop_.request_stop(); }
   void OnDone() override { delete this; }
 
   const char* rpc_;
-  cri::Service& service_;
-  Form form_;
-  ListRequest request_;
-  ListResponse list_;
+  Source source_;
+  Part part_;
+  cri::Items<Item> next_;
   StreamResponse message_;
+  std::chrono::steady_clock::time_point begun_;
   std::stop_source stop_;
-  cri::Call call_;
 };
 
-/// Starts a ListStream and answers with the reactor that gRPC wants.
-template <class ListRequest, class ListResponse, class StreamResponse, class Item>
-grpc::ServerWriteReactor<StreamResponse>* stream_list(Lanes& lanes, cri::Service& service,
-                                                      grpc::CallbackServerContext& context, const char* rpc,
-                                                      ListForm<ListRequest, ListResponse, StreamResponse, Item> form,
-                                                      ListRequest request) {
-  auto* reactor =
-      new ListStream<ListRequest, ListResponse, StreamResponse, Item>(rpc, service, form, std::move(request));
-  reactor->run(lanes, context);
+/// Starts a ListStream and answers with the reactor that gRPC wants. `source` is called on the reads lane.
+template <class StreamResponse, class Item>
+grpc::ServerWriteReactor<StreamResponse>* stream_list(
+    Lanes& lanes, const char* rpc, std::function<cri::Items<Item>()> source,
+    google::protobuf::RepeatedPtrField<Item>* (StreamResponse::*part)()) {
+  auto* reactor = new ListStream<StreamResponse, Item>(rpc, std::move(source), part);
+  reactor->run(lanes);
   return reactor;
 }
 

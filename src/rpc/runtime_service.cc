@@ -52,13 +52,10 @@ grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerCon
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxesResponse>* RuntimeService::StreamPodSandboxes(
-    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxesRequest* request) {
-  cri::pb::ListPodSandboxRequest question;
-  *question.mutable_filter() = request->filter();
-  return stream_list(lanes_, service_, *context, "StreamPodSandboxes",
-                     ListForm{&cri::Service::list_pod_sandbox, &cri::pb::ListPodSandboxResponse::mutable_items,
-                              &cri::pb::StreamPodSandboxesResponse::mutable_pod_sandboxes},
-                     std::move(question));
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxesRequest* request) {
+  return stream_list<cri::pb::StreamPodSandboxesResponse, cri::pb::PodSandbox>(
+      lanes_, "StreamPodSandboxes", [this, request] { return service_.pod_sandbox_items(request->filter()); },
+      &cri::pb::StreamPodSandboxesResponse::mutable_pod_sandboxes);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::CreateContainer(grpc::CallbackServerContext* context,
@@ -97,13 +94,10 @@ grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerCon
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamContainersResponse>* RuntimeService::StreamContainers(
-    grpc::CallbackServerContext* context, const cri::pb::StreamContainersRequest* request) {
-  cri::pb::ListContainersRequest question;
-  *question.mutable_filter() = request->filter();
-  return stream_list(lanes_, service_, *context, "StreamContainers",
-                     ListForm{&cri::Service::list_containers, &cri::pb::ListContainersResponse::mutable_containers,
-                              &cri::pb::StreamContainersResponse::mutable_containers},
-                     std::move(question));
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainersRequest* request) {
+  return stream_list<cri::pb::StreamContainersResponse, cri::pb::Container>(
+      lanes_, "StreamContainers", [this, request] { return service_.container_items(request->filter()); },
+      &cri::pb::StreamContainersResponse::mutable_containers);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ContainerStatus(grpc::CallbackServerContext* context,
@@ -166,13 +160,10 @@ grpc::ServerUnaryReactor* RuntimeService::ListContainerStats(grpc::CallbackServe
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* RuntimeService::StreamContainerStats(
-    grpc::CallbackServerContext* context, const cri::pb::StreamContainerStatsRequest* request) {
-  cri::pb::ListContainerStatsRequest question;
-  *question.mutable_filter() = request->filter();
-  return stream_list(lanes_, service_, *context, "StreamContainerStats",
-                     ListForm{&cri::Service::list_container_stats, &cri::pb::ListContainerStatsResponse::mutable_stats,
-                              &cri::pb::StreamContainerStatsResponse::mutable_container_stats},
-                     std::move(question));
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainerStatsRequest* request) {
+  return stream_list<cri::pb::StreamContainerStatsResponse, cri::pb::ContainerStats>(
+      lanes_, "StreamContainerStats", [this, request] { return service_.container_stats_items(request->filter()); },
+      &cri::pb::StreamContainerStatsResponse::mutable_container_stats);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerContext* context,
@@ -190,14 +181,10 @@ grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxStats(grpc::CallbackServ
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxStatsResponse>* RuntimeService::StreamPodSandboxStats(
-    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxStatsRequest* request) {
-  cri::pb::ListPodSandboxStatsRequest question;
-  *question.mutable_filter() = request->filter();
-  return stream_list(
-      lanes_, service_, *context, "StreamPodSandboxStats",
-      ListForm{&cri::Service::list_pod_sandbox_stats, &cri::pb::ListPodSandboxStatsResponse::mutable_stats,
-               &cri::pb::StreamPodSandboxStatsResponse::mutable_pod_sandbox_stats},
-      std::move(question));
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxStatsRequest* request) {
+  return stream_list<cri::pb::StreamPodSandboxStatsResponse, cri::pb::PodSandboxStats>(
+      lanes_, "StreamPodSandboxStats", [this, request] { return service_.pod_sandbox_stats_items(request->filter()); },
+      &cri::pb::StreamPodSandboxStatsResponse::mutable_pod_sandbox_stats);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::UpdateRuntimeConfig(grpc::CallbackServerContext* context,
@@ -251,12 +238,10 @@ grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(grpc::CallbackSe
 }
 
 grpc::ServerWriteReactor<cri::pb::StreamPodSandboxMetricsResponse>* RuntimeService::StreamPodSandboxMetrics(
-    grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
-  return stream_list(
-      lanes_, service_, *context, "StreamPodSandboxMetrics",
-      ListForm{&cri::Service::list_pod_sandbox_metrics, &cri::pb::ListPodSandboxMetricsResponse::mutable_pod_metrics,
-               &cri::pb::StreamPodSandboxMetricsResponse::mutable_pod_sandbox_metrics},
-      cri::pb::ListPodSandboxMetricsRequest());
+    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
+  return stream_list<cri::pb::StreamPodSandboxMetricsResponse, cri::pb::PodSandboxMetrics>(
+      lanes_, "StreamPodSandboxMetrics", [this] { return service_.pod_sandbox_metrics_items(); },
+      &cri::pb::StreamPodSandboxMetricsResponse::mutable_pod_sandbox_metrics);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::RuntimeConfig(grpc::CallbackServerContext* context,

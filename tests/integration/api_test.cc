@@ -191,6 +191,31 @@ TEST_F(ApiTest, PullsOfOneImageAtTheSameTimeJoin) {
   }
 }
 
+// As a second CNI plugin gives one: each is told, that of the default route apart.
+TEST_F(ApiTest, EachInterfaceOfAPodIsTold) {
+  auto config = host().pod_config("pod");
+  config.mutable_linux()->mutable_security_context()->set_privileged(true);
+  const auto pod = must(cri().run_pod(config));
+  auto container = host().shell_config("main", "exec sleep 1000");
+  container.mutable_linux()->mutable_security_context()->set_privileged(true);
+  const auto id = must(cri().run(pod, container, config));
+  must(cri().shell(id,
+                   "ip link add net1 type veth && ip link set veth0 up && ip link set net1 up && ip addr add "
+                   "192.0.2.1/24 dev net1 && ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev net1 && "
+                   "echo word | nc -u -w 1 192.0.2.9 9 || true"));
+  pb::PodSandboxStatsRequest request;
+  request.set_pod_sandbox_id(pod);
+  std::map<std::string, std::uint64_t> sent;
+  EXPECT_TRUE(wait_until(std::chrono::seconds(40), [&] {
+    const auto network = must(cri().call(&Runtime::PodSandboxStats, request)).stats().linux().network();
+    EXPECT_EQ(network.default_interface().name(), "eth0");
+    for (const auto& link : network.interfaces()) sent[link.name()] = link.tx_bytes().value();
+    return sent["net1"] > 0;
+  }));
+  EXPECT_EQ(sent.size(), 2U) << "net1 and its other end, but not eth0 and the loopback";
+  must(cri().end_pod(pod));
+}
+
 TEST_F(ApiTest, UsageFigures) {
   const auto config = host().pod_config("pod");
   const auto pod = must(cri().run_pod(config));
