@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "base/log.h"
@@ -123,6 +124,29 @@ Result<std::unique_ptr<berth::network::Network>> open_network(const Config& conf
                                         .plugin_timeout_s = config.network.plugin_timeout_s});
 }
 
+std::optional<berth::nri::Options> nri_options(const Config& config) {
+  const auto& nri = config.nri;
+  if (!nri.enabled) return std::nullopt;
+  berth::nri::Options options;
+  options.socket = nri.socket;
+  options.plugin_dir = nri.plugin_dir;
+  options.config_dir = nri.config_dir;
+  options.registration_timeout = std::chrono::milliseconds(nri.registration_timeout_ms);
+  options.request_timeout = std::chrono::milliseconds(nri.request_timeout_ms);
+  options.runtime_name = "berth";
+  options.runtime_version = BERTH_VERSION;
+  options.validator = {.enabled = nri.default_validator,
+                       .reject_hooks = nri.reject_oci_hook_adjustment,
+                       .reject_runtime_default_seccomp = nri.reject_runtime_default_seccomp_adjustment,
+                       .reject_unconfined_seccomp = nri.reject_unconfined_seccomp_adjustment,
+                       .reject_custom_seccomp = nri.reject_custom_seccomp_adjustment,
+                       .reject_namespaces = nri.reject_namespace_adjustment,
+                       .reject_sysctls = nri.reject_sysctl_adjustment,
+                       .required_plugins = nri.required_plugins,
+                       .tolerate_missing_annotation = nri.tolerate_missing_plugins_annotation};
+  return options;
+}
+
 // SIGHUP: the handlers of the files as they are now, all or none. Everything else was read for good at the start.
 void reload(const Flags& flags, Config& in_force, berth::cri::Service& service) {
   const auto loaded = load_config(flags);
@@ -185,6 +209,8 @@ Result<> serve(const Config& config, const Flags& flags) {
                                                      .tls_cert = config.stream.tls_cert,
                                                      .tls_key = config.stream.tls_key},
                                           .cdi_dirs = config.runtime.cdi_dirs,
+                                          .hooks_dirs = config.runtime.hooks_dirs,
+                                          .nri = nri_options(config),
                                           .images = images.get(),
                                           .network = network.get()}),
                "open the pods' state");

@@ -68,6 +68,8 @@ struct Config {
     unsigned stats_period_s = 10;                 ///< 1 to 3600
     /// Where CDI files are; absolute, a later one goes before an earlier one. Empty: no CDI devices.
     std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
+    /// Folders of OCI hooks, absolute; a file of a later one takes the place of its namesake in an earlier one.
+    std::vector<std::string> hooks_dirs = {"/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"};
     bool operator==(const Runtime&) const = default;
   } runtime;
 
@@ -79,6 +81,26 @@ struct Config {
     std::string tls_key{};
     bool operator==(const Stream&) const = default;
   } stream;
+
+  /// Node Resource Interface.
+  struct Nri {
+    bool enabled = true;
+    std::string socket = "/var/run/nri/nri.sock";  ///< absolute, at most 107 bytes; empty: plugins cannot connect
+    std::string plugin_dir = "/opt/nri/plugins";   ///< of pre-installed plugins, absolute; empty: none
+    std::string config_dir = "/etc/nri/conf.d";    ///< of their configuration, absolute
+    unsigned registration_timeout_ms = 5000;       ///< 10 to 600000
+    unsigned request_timeout_ms = 2000;            ///< 10 to 600000
+    bool default_validator = false;                ///< the rest is its
+    bool reject_oci_hook_adjustment = false;
+    bool reject_runtime_default_seccomp_adjustment = false;
+    bool reject_unconfined_seccomp_adjustment = false;
+    bool reject_custom_seccomp_adjustment = false;
+    bool reject_namespace_adjustment = false;
+    bool reject_sysctl_adjustment = false;
+    std::vector<std::string> required_plugins{};  ///< "logger" or "10-logger": without them no container is created
+    std::string tolerate_missing_plugins_annotation{};
+    bool operator==(const Nri&) const = default;
+  } nri;
 
   std::map<std::string, Handler, std::less<>> handlers = {{"berth", {.engine = "process"}}};
 

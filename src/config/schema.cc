@@ -52,6 +52,10 @@ Fault check_listen(std::string_view path) {
                std::to_string(kMaxSocketPath));
 }
 
+Fault check_socket_or_empty(std::string_view path) {
+  return path.empty() ? Fault{} : check_listen(path);
+}
+
 Fault check_log_level(std::string_view level) {
   if (std::find(kLogLevels.begin(), kLogLevels.end(), level) != kLogLevels.end()) return {};
   return fault("must be one of " + words(kLogLevels));
@@ -161,6 +165,7 @@ std::string Key::path() const {
 
 std::vector<Key> keys_of(Config& c) {
   constexpr std::uint64_t kHour = 3600;
+  constexpr std::uint64_t kMaxPluginTimeoutMs = 600'000;
   return {
       {"", "root", &c.root, check_absolute},
       {"", "state", &c.state, check_absolute},
@@ -188,11 +193,27 @@ std::vector<Key> keys_of(Config& c) {
       {"runtime", "exec_output_limit", &c.runtime.exec_output_limit, nullptr, 4096, 1U << 30},
       {"runtime", "stats_period_s", &c.runtime.stats_period_s, nullptr, 1, kHour},
       {"runtime", "cdi_dirs", &c.runtime.cdi_dirs, check_absolute},
+      {"runtime", "hooks_dirs", &c.runtime.hooks_dirs, check_absolute},
       {"stream", "program", &c.stream.program, check_absolute_or_empty},
       {"stream", "address", &c.stream.address, check_address},
       {"stream", "port", &c.stream.port, nullptr, 0, 65535},
       {"stream", "tls_cert", &c.stream.tls_cert, check_absolute_or_empty},
       {"stream", "tls_key", &c.stream.tls_key, check_absolute_or_empty},
+      {"nri", "enabled", &c.nri.enabled},
+      {"nri", "socket", &c.nri.socket, check_socket_or_empty},
+      {"nri", "plugin_dir", &c.nri.plugin_dir, check_absolute_or_empty},
+      {"nri", "config_dir", &c.nri.config_dir, check_absolute},
+      {"nri", "registration_timeout_ms", &c.nri.registration_timeout_ms, nullptr, 10, kMaxPluginTimeoutMs},
+      {"nri", "request_timeout_ms", &c.nri.request_timeout_ms, nullptr, 10, kMaxPluginTimeoutMs},
+      {"nri", "default_validator", &c.nri.default_validator},
+      {"nri", "reject_oci_hook_adjustment", &c.nri.reject_oci_hook_adjustment},
+      {"nri", "reject_runtime_default_seccomp_adjustment", &c.nri.reject_runtime_default_seccomp_adjustment},
+      {"nri", "reject_unconfined_seccomp_adjustment", &c.nri.reject_unconfined_seccomp_adjustment},
+      {"nri", "reject_custom_seccomp_adjustment", &c.nri.reject_custom_seccomp_adjustment},
+      {"nri", "reject_namespace_adjustment", &c.nri.reject_namespace_adjustment},
+      {"nri", "reject_sysctl_adjustment", &c.nri.reject_sysctl_adjustment},
+      {"nri", "required_plugins", &c.nri.required_plugins},
+      {"nri", "tolerate_missing_plugins_annotation", &c.nri.tolerate_missing_plugins_annotation},
   };
 }
 
@@ -231,6 +252,15 @@ std::vector<Fault> check_together(const Config& config,
   if (config.stream.tls_cert.empty() != config.stream.tls_key.empty()) {
     faults.push_back(fault(where({"stream.tls_cert", "stream.tls_key"}) +
                            "stream.tls_cert: a certificate needs its tls_key, and the other way round"));
+  }
+  const auto& nri = config.nri;
+  const bool of_validator = nri.reject_oci_hook_adjustment || nri.reject_runtime_default_seccomp_adjustment ||
+                            nri.reject_unconfined_seccomp_adjustment || nri.reject_custom_seccomp_adjustment ||
+                            nri.reject_namespace_adjustment || nri.reject_sysctl_adjustment ||
+                            !nri.required_plugins.empty();
+  if (of_validator && (!nri.default_validator || !nri.enabled)) {
+    faults.push_back(fault(where({"nri.default_validator", "nri.enabled"}) +
+                           "nri: what is rejected or required takes enabled and default_validator = true"));
   }
   const std::string& chosen = config.runtime.default_handler;
   if (is_handler_name(chosen) && !config.handlers.contains(chosen)) {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "cri/cdi_devices.h"
+#include "cri/hook_dirs.h"
 #include "cri/service_impl.h"
 #include "image/store.h"
 #include "os/file.h"
@@ -117,9 +118,10 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
     return fail(Code::kPrecondition,
                 "sandbox " + sandbox_id.substr(0, 13) + " is not ready" + (why.empty() ? "" : ": " + why));
   }
-  Rollback undo;
   ContainerRecord record;
   record.id = new_id();
+  const auto passage = plugins_.making(record.id);
+  Rollback undo;
   record.sandbox_id = sandbox_id;
   operation.about(sandbox_id, record.id);
   record.created_at_ns = wall_now_ns();
@@ -132,18 +134,19 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
     undo.add("record of container " + record.id, [this, id = record.id] { return registry_->erase_container(id); });
     BERTH_TRY(failpoint("create.recorded"), "CreateContainer");
   }
-  BERTH_TRY(fill_container(operation, *sandbox, record, undo), "create container " + name);
+  BERTH_TRY(fill_container(operation, *sandbox, passage, record, undo), "create container " + name);
   record.phase = ContainerPhase::kCreated;
   const Stage stage(operation, "store the record", record.id);
   BERTH_TRY(registry_->add(record), "create container " + name);
   undo.commit();
   crashpoint("create.stored");
+  plugins_.created(record);
   return record.id;
 }
 
 /// Root file system, folder, specification, and the container in the shim.
-Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
-                                     Rollback& undo) {
+Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& sandbox,
+                                     const Plugins::Passage& passage, ContainerRecord& record, Rollback& undo) {
   BERTH_ASSIGN(const auto link, link_of(sandbox.id), "shim");
   BERTH_ASSIGN(const auto image, find_image(*options_.images, record.config.image()), "image");
   record.image_id = image.id;
@@ -158,6 +161,13 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
   BERTH_ASSIGN(auto volumes, prepare_volumes(operation, record, undo), "image volumes");
   BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image, std::move(volumes)), "specification");
   for (const auto& warning : built.warnings) log_warn(warning, {{"container", record.id}});
+  if (plugins_.on()) {
+    undo.add("NRI plugins of container " + record.id, [this, &sandbox, record]() -> Result<> {
+      plugins_.undo_create(sandbox, record);
+      return {};
+    });
+  }
+  BERTH_TRY(extend_spec(operation, sandbox, passage, record, built.spec), "specification");
   record.process_json = spec::write_process(*built.spec.process);
   {
     const Stage stage(operation, "write the specification", dir);
@@ -187,6 +197,24 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
   if (!pid) return fail(std::move(pid).error().in("runtime"));
   record.pid = *pid;
   return {};
+}
+
+/// What the node adds to what the request asks for: OCI hooks from the hooks folders, then the NRI plugins' changes.
+Result<> ServiceImpl::extend_spec(Operation& operation, const SandboxRecord& sandbox, const Plugins::Passage& passage,
+                                  ContainerRecord& record, spec::Spec& spec) {
+  HookQuestion question{.command = spec.process->args.front(), .has_bind_mounts = record.config.mounts_size() > 0};
+  for (const auto* annotations : {&sandbox.config.annotations(), &record.config.annotations()}) {
+    for (const auto& [key, value] : *annotations) question.annotations[key] = value;
+  }
+  BERTH_TRY(add_hooks_of_dirs(options_.hooks_dirs, question, spec), "OCI hooks");
+  const std::string own_path = record.cgroups_path;
+  BERTH_TRY(plugins_.create(operation, passage, sandbox, record, spec), "plugins");
+  if (record.cgroups_path == own_path || record.cgroups_path.starts_with(sandbox.cgroup_parent + "/")) return {};
+  // What is made above a container's cgroup is given back with the pod's, or nobody would.
+  const std::string above = record.cgroups_path.substr(0, record.cgroups_path.rfind('/'));
+  if (above.empty() || cgroup_exists(cgroups_, above)) return {};
+  return fail(Code::kUnsupported, "the cgroups path " + record.cgroups_path + " of an NRI plugin: neither is there " +
+                                      above + " nor is it below the pod's " + sandbox.cgroup_parent);
 }
 
 Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record) {

@@ -30,7 +30,9 @@ Result<pb::RemoveContainerResponse> ServiceImpl::remove_container(const Call& ca
 Result<> ServiceImpl::remove_container_locked(Operation& operation, const std::string& id) {
   const auto record = registry_->container(id);
   if (!record) return {};
+  const auto passage = plugins_.going(id);
   BERTH_TRY(kill_container(operation, *record), "end it");
+  plugins_.remove_container(operation, *record);
   auto marked = registry_->update_container(id, [](ContainerRecord& next) {
     if (next.phase == ContainerPhase::kRemoving) return false;
     next.phase = ContainerPhase::kRemoving;
@@ -56,6 +58,7 @@ Result<> ServiceImpl::remove_container_locked(Operation& operation, const std::s
   BERTH_TRY(failpoint("remove.folder"), "bundle");
   BERTH_TRY(registry_->erase_container(id), "record");
   crashpoint("remove.erased");
+  plugins_.forget(id);
   stats_.erase(id);
   MutexLock lock(stop_mutex_);
   stop_sent_.erase(id);

@@ -45,6 +45,7 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
   }
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
   if (!record->create_error.empty()) return start_failed(*link, id, Error(Code::kInvalid, record->create_error));
+  BERTH_TRY(plugins_.start_container(operation, *record), "plugins");
   std::optional<Stage> stage;
   stage.emplace(operation, "note the intent", id);
   auto marked = registry_->update_container(id, [](ContainerRecord& next) {
@@ -71,6 +72,7 @@ Result<> ServiceImpl::start_locked(Operation& operation, const std::string& id) 
   if (!stored) return fail(std::move(stored).error());
   crashpoint("start.stored");
   sample_now(**stored);
+  plugins_.started(**stored);
   return {};
 }
 
@@ -93,6 +95,7 @@ Result<> ServiceImpl::start_failed(ShimLink& link, const std::string& id, Error 
   });
   if (!stored) return fail(std::move(stored).error());
   crashpoint("start.failed");
+  plugins_.ended(id);
   auto removed = link.remove(id);
   if (!removed && removed.error().code() != Code::kNotFound) {
     log_warn("the shim keeps a container that did not start", {{"container", id}, {"err", removed.error().text()}});

@@ -117,6 +117,7 @@ Result<pb::StopContainerResponse> ServiceImpl::stop_container(const Call& call,
         BERTH_TRY(failpoint("stop.begun"), "StopContainer");
         auto stopped = grace == 0 ? kill_container(operation, *record) : stop_gently(operation, *record, grace);
         if (!stopped) return fail(std::move(stopped).error());
+        plugins_.tell_ended(record->id);
         return std::string();
       });
   crashpoint("stop.answer");

@@ -36,7 +36,10 @@ Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id,
   // The shim has nothing of it; NOT_FOUND would say that the container is gone.
   if (!record->create_error.empty()) return fail(Code::kPrecondition, "it cannot run: " + record->create_error);
   // Only what is asked for goes to the shim; the swap limit follows the memory limit as at creation.
-  BERTH_ASSIGN(const auto resources, build_resources(asked, host_), "resources");
+  BERTH_ASSIGN(auto resources, build_resources(asked, host_), "resources");
+  auto limits = plugin_view(asked);
+  BERTH_ASSIGN(const bool had_a_say, plugins_.update_container(operation, *record, limits), "plugins");
+  if (had_a_say) BERTH_TRY(nri::apply(limits, plugins_.machine(), resources), "what the NRI plugins made of it");
   BERTH_ASSIGN(const auto link, link_of(record->sandbox_id), "shim");
   {
     const Stage stage(operation, "update in the shim", id);
@@ -44,12 +47,14 @@ Result<> ServiceImpl::update_locked(Operation& operation, const std::string& id,
     BERTH_TRY(link->update(id, spec::write_resources(resources)), "runtime");
   }
   BERTH_TRY(failpoint("update.applied"), "UpdateContainerResources");
-  auto stored = registry_->update_container(id, [&asked](ContainerRecord& next) {
+  auto stored = registry_->update_container(id, [&](ContainerRecord& next) {
     next.resources = merged(next.resources, asked);
+    if (had_a_say) merge_limits(limits, next.resources);
     return true;
   });
   if (!stored) return fail(std::move(stored).error());
   crashpoint("update.stored");
+  plugins_.updated(**stored);
   return {};
 }
 

@@ -77,6 +77,7 @@ Result<ContainerPtr> ServiceImpl::take_over(const bs::ContainerInfo& info) {
     const auto& record = **taken;
     note_event(record.sandbox_id, record.id, "container " + record.config.metadata().name() + " ended",
                end_text(record));
+    plugins_.ended(record.id);
   }
   return taken;
 }
@@ -215,6 +216,7 @@ void ServiceImpl::containers_died(const std::string& sandbox_id, const std::stri
       record.finished_at_ns = wall_now_ns();
       return true;
     });
+    if (stored) plugins_.ended(container->id);
     if (!stored && stored.error().code() != Code::kNotFound) {
       log_error("the end of a container cannot be recorded",
                 {{"container", container->id}, {"err", stored.error().text()}});

@@ -31,6 +31,7 @@ Result<> ServiceImpl::remove_sandbox(Operation& operation, const std::string& id
     drop_pod(id);
     return {};
   }
+  const auto passage = plugins_.going(id);
   auto stopped = stop_sandbox(operation, id);
   const auto now = registry_->sandbox(id);
   if (!now) return {};
@@ -48,6 +49,7 @@ Result<> ServiceImpl::remove_sandbox(Operation& operation, const std::string& id
     BERTH_TRY(remove_container_locked(operation, container->id), "container " + container->id.substr(0, 13));
   }
   crashpoint("remove-pod.containers");
+  plugins_.remove_pod(operation, *now);
   {
     const Stage stage(operation, "remove the pod's folder", id);
     BERTH_TRY(os::remove_tree(dir_of(id)), "pod folder");

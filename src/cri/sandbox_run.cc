@@ -103,6 +103,7 @@ struct ServiceImpl::Making {
   std::shared_ptr<Pod> pod;
   UniqueFd netns;
   os::Child shim;
+  Plugins::Passage passage;
   Rollback undo;
 };
 
@@ -176,6 +177,7 @@ Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::Ru
   BERTH_ASSIGN(making.handler, handlers_.find(request.runtime_handler()), "sandbox");
   BERTH_TRY(check_ready(making.handler), "handler \"" + request.runtime_handler() + "\"");
   making.record.id = new_id();
+  making.passage = plugins_.making(making.record.id);
   const auto& metadata = request.config().metadata();
   timelines_.begin(making.record.id, metadata.namespace_(), metadata.name());
   operation.about(making.record.id);
@@ -336,6 +338,11 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
   BERTH_TRY(failpoint("run.finish"), "sandbox");
   record.shim_pid = making.shim.pid;
   if (auto started = os::process_start_time(record.shim_pid)) record.shim_start = *started;
+  making.undo.add("NRI plugins of sandbox " + record.id, [this, &record]() -> Result<> {
+    plugins_.undo_pod(record);
+    return {};
+  });
+  BERTH_TRY(plugins_.run_pod(operation, making.passage, record), "plugins");
   making.pod = make_pod(record.id);
   making.pod->attach(link, std::move(making.shim.pidfd), record.shim_pid);
   record.state = SandboxState::kReady;

@@ -73,6 +73,10 @@ Result<> ServiceImpl::stop_sandbox(Operation& operation, const std::string& id) 
   const UniqueFd netns = open_netns(record, pod.get());
   const bool ended = stop_all_containers(operation, record, pod.get());
   crashpoint("stop-pod.containers");
+  for (const auto& container : registry_->containers_of(id)) {
+    if (container->phase == ContainerPhase::kExited) plugins_.tell_ended(container->id);
+  }
+  if (before->state != SandboxState::kStopped) plugins_.stop_pod(operation, record);
 
   // The namespace is held by us now, so network and shim need not wait for each other.
   Result<> network;

@@ -35,8 +35,10 @@ Result<> ServiceImpl::start() {
   registry_ = std::make_unique<Registry>(*db_);
   BERTH_ASSIGN(reactor_, ttrpc::Reactor::create(), "shim connections");
   stream_server_ = std::make_unique<StreamServer>(*reactor_, options_.state_dir + "/stream", options_.stream);
+  open_plugins();  // before the events of pods that are taken over, which come on other threads
   BERTH_TRY(recover(), "take over what runs");
   stream_server_->take_over();
+  plugins_.start();
   stats_thread_ = std::thread([this] { stats_loop(); });
   return {};
 }
@@ -49,6 +51,7 @@ ServiceImpl::~ServiceImpl() {
     stats_wake_.notify_all();
   }
   if (stats_thread_.joinable()) stats_thread_.join();
+  plugins_.stop();
   // Pods outlive us: only the connections end. What waits for a shim's answer is told so and comes to its end.
   std::map<std::string, std::shared_ptr<Pod>, std::less<>> pods;
   {

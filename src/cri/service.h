@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "cri/runtime/v1/api.pb.h"
 #include "cri/stream_server.h"
 #include "cri/timeline.h"
+#include "nri/options.h"
 
 namespace berth::image {
 class Store;
@@ -51,10 +53,12 @@ struct ServiceOptions {
   std::uint64_t exec_output_limit = 16U << 20;
   std::uint64_t log_max_line_bytes = 16384;
   unsigned stats_period_s = 10;
-  StreamOptions stream{};               ///< how berth-stream is started
-  std::vector<std::string> cdi_dirs{};  ///< where CDI files are, a later one before an earlier one; none: no CDI
-  image::Store* images = nullptr;       ///< borrowed, outlives the service
-  network::Network* network = nullptr;  ///< borrowed, outlives the service
+  StreamOptions stream{};                 ///< how berth-stream is started
+  std::vector<std::string> cdi_dirs{};    ///< where CDI files are, a later one before an earlier one; none: no CDI
+  std::vector<std::string> hooks_dirs{};  ///< of OCI hooks, see hook_dirs.h
+  std::optional<nri::Options> nri{};      ///< absent: no plugins
+  image::Store* images = nullptr;         ///< borrowed, outlives the service
+  network::Network* network = nullptr;    ///< borrowed, outlives the service
 };
 
 class Service {

@@ -14,6 +14,7 @@
 #include "cri/handlers.h"
 #include "cri/host_facts.h"
 #include "cri/operation.h"
+#include "cri/plugins.h"
 #include "cri/pod.h"
 #include "cri/pod_stats.h"
 #include "cri/registry.h"
@@ -173,7 +174,10 @@ class ServiceImpl final : public Service {
   // ---- container_create.cc ----
   Result<std::string> make_container(Operation& operation, const pb::CreateContainerRequest& request,
                                      const std::string& sandbox_id);
-  Result<> fill_container(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record, Rollback& undo);
+  Result<> fill_container(Operation& operation, const SandboxRecord& sandbox, const Plugins::Passage& passage,
+                          ContainerRecord& record, Rollback& undo);
+  Result<> extend_spec(Operation& operation, const SandboxRecord& sandbox, const Plugins::Passage& passage,
+                       ContainerRecord& record, spec::Spec& spec);
   Result<SpecOutput> container_spec(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
                                     const image::ImageInfo& image, ImageVolumes volumes);
   Result<ShimStdio> make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record);
@@ -202,6 +206,14 @@ class ServiceImpl final : public Service {
 
   // ---- container_update.cc ----
   Result<> update_locked(Operation& operation, const std::string& id, const pb::LinuxContainerResources& asked);
+
+  // ---- plugin_calls.cc ----
+  void open_plugins();
+  /// New limits that a plugin wants. Without the pod's turn: the plugin may be in the midst of an event of this very
+  /// pod.
+  Result<> update_for_plugin(const std::string& id, const nri_api::LinuxResources& limits);
+  /// Starts the end of a container; does not wait.
+  Result<> evict_for_plugin(const nri::Eviction& eviction);
 
   // ---- pod_events.cc ----
   /// Takes over what the shim knows of a container. Answers the record in force.
@@ -254,6 +266,7 @@ class ServiceImpl final : public Service {
   Timelines timelines_{{.store = [this](const auto& id, const auto& blob) { store_timeline(id, blob); },
                         .forget = [this](const auto& id) { forget_timeline(id); }}};
   Operations operations_{workers_, &timelines_};
+  Plugins plugins_;
   StatsCache stats_;
   PodStatsCache pod_stats_;
 

@@ -1,0 +1,204 @@
+#include "cri/plugins.h"
+
+#include "base/log.h"
+#include "os/file.h"
+
+namespace berth::cri {
+
+namespace {
+
+constexpr std::size_t kMaxSpec = 16U << 20;
+
+std::string stage_name(nri_api::Event event) {
+  return "ask the NRI plugins, " + std::string(nri::event_name(event));
+}
+
+}  // namespace
+
+void Plugins::open(nri::Options options, ttrpc::Reactor& reactor, Needs needs) {
+  needs_ = std::move(needs);
+  nri::Host host;
+  host.run = [this](std::function<void()> job) { needs_.workers->post(std::move(job)); };
+  host.state = [this](const nri::UnderWay& under_way) { return state(under_way); };
+  host.update = [this](const nri_api::ContainerUpdate& update) {
+    return needs_.update(update.container_id(), update.linux().resources());
+  };
+  host.evict = [this](const nri::Eviction& eviction) { return needs_.evict(eviction); };
+  nri_ = std::make_unique<nri::Nri>(std::move(options), reactor, std::move(host));
+}
+
+void Plugins::start() {
+  if (nri_) nri_->start();
+}
+
+void Plugins::stop() {
+  if (nri_) nri_->stop();
+}
+
+/// As the specification in the bundle has it, which an earlier daemon may have written.
+nri_api::Container Plugins::view(const ContainerRecord& container) const {
+  const auto text = os::read_file(needs_.bundle(container) + "/config.json", kMaxSpec);
+  if (!text) return plugin_view(container, nullptr);
+  const auto spec = spec::parse_spec(*text);
+  auto view = plugin_view(container, spec ? &*spec : nullptr);
+  // The limits may have changed since.
+  if (!spec) return view;
+  const auto limits = plugin_view(container.resources);
+  auto& resources = *view.mutable_linux()->mutable_resources();
+  if (limits.hugepage_limits_size() > 0) resources.clear_hugepage_limits();
+  resources.MergeFrom(limits);
+  return view;
+}
+
+nri_api::PodSandbox Plugins::pod_of(const ContainerRecord& container) const {
+  const auto pod = needs_.registry->sandbox(container.sandbox_id);
+  if (pod) return plugin_view(*pod);
+  nri_api::PodSandbox gone;
+  gone.set_id(container.sandbox_id);
+  return gone;
+}
+
+nri::NodeState Plugins::state(const nri::UnderWay& under_way) const {
+  nri::NodeState state;
+  for (const auto& pod : needs_.registry->sandboxes()) {
+    const bool there = pod->state == SandboxState::kReady || under_way.making.contains(pod->id);
+    if (there && !under_way.going.contains(pod->id)) state.pods.push_back(plugin_view(*pod));
+  }
+  for (const auto& container : needs_.registry->containers()) {
+    const bool lives = container->phase == ContainerPhase::kCreated || container->phase == ContainerPhase::kStarting ||
+                       container->phase == ContainerPhase::kRunning;
+    const bool there = lives || under_way.making.contains(container->id);
+    if (there && !under_way.going.contains(container->id)) state.containers.push_back(view(*container));
+  }
+  return state;
+}
+
+void Plugins::tell(nri_api::Event event, const ContainerRecord& container) {
+  if (!wanted(event)) return;
+  const auto view_now = view(container);
+  nri_->tell(event, pod_of(container), &view_now);
+}
+
+Result<> Plugins::run_pod(Operation& operation, const Passage& passage, const SandboxRecord& pod) {
+  if (!wanted(nri_api::RUN_POD_SANDBOX)) return {};
+  const Stage stage(operation, stage_name(nri_api::RUN_POD_SANDBOX), pod.id);
+  return nri_->ask(passage, nri_api::RUN_POD_SANDBOX, plugin_view(pod), nullptr);
+}
+
+void Plugins::undo_pod(const SandboxRecord& pod) {
+  const auto view_now = plugin_view(pod);
+  for (const auto event : {nri_api::STOP_POD_SANDBOX, nri_api::REMOVE_POD_SANDBOX}) {
+    if (wanted(event)) nri_->tell(event, view_now, nullptr);
+  }
+}
+
+Result<> Plugins::update_pod(Operation& operation, const SandboxRecord& pod,
+                             const pb::LinuxContainerResources& overhead,
+                             const pb::LinuxContainerResources& resources) {
+  if (!wanted(nri_api::UPDATE_POD_SANDBOX)) return {};
+  const Stage stage(operation, stage_name(nri_api::UPDATE_POD_SANDBOX), pod.id);
+  return nri_->update_pod(plugin_view(pod), plugin_view(overhead), plugin_view(resources));
+}
+
+void Plugins::pod_updated(const SandboxRecord& pod) {
+  if (wanted(nri_api::POST_UPDATE_POD_SANDBOX)) {
+    nri_->tell(nri_api::POST_UPDATE_POD_SANDBOX, plugin_view(pod), nullptr);
+  }
+}
+
+void Plugins::stop_pod(Operation& operation, const SandboxRecord& pod) {
+  if (!wanted(nri_api::STOP_POD_SANDBOX)) return;
+  const Stage stage(operation, stage_name(nri_api::STOP_POD_SANDBOX), pod.id);
+  nri_->tell(nri_api::STOP_POD_SANDBOX, plugin_view(pod), nullptr);
+}
+
+void Plugins::remove_pod(Operation& operation, const SandboxRecord& pod) {
+  if (!wanted(nri_api::REMOVE_POD_SANDBOX)) return;
+  const Stage stage(operation, stage_name(nri_api::REMOVE_POD_SANDBOX), pod.id);
+  nri_->tell(nri_api::REMOVE_POD_SANDBOX, plugin_view(pod), nullptr);
+}
+
+Result<> Plugins::create(Operation& operation, const Passage& passage, const SandboxRecord& pod,
+                         ContainerRecord& container, spec::Spec& spec) {
+  if (!nri_ || !nri_->create_wanted()) return {};
+  const Stage stage(operation, stage_name(nri_api::CREATE_CONTAINER), container.id);
+  BERTH_ASSIGN(auto made, nri_->create_container(passage, plugin_view(pod), plugin_view(container, &spec)), "NRI");
+  if (made.adjust.cdi_devices_size() > 0 && needs_.add_cdi_devices) {
+    std::vector<std::string> names;
+    for (const auto& device : made.adjust.cdi_devices()) names.push_back(device.name());
+    BERTH_TRY(needs_.add_cdi_devices(names, spec), "CDI devices that NRI plugins ask for");
+    made.adjust.clear_cdi_devices();
+  }
+  BERTH_TRY(nri::apply(made.adjust, made.owners, container.id, machine(), spec), "change");
+  BERTH_TRY(spec::validate(spec), "what the NRI plugins made of it");
+  container.cgroups_path = spec.linux->cgroups_path;
+  merge_limits(made.adjust.linux().resources(), container.resources);
+  nri_->carry_out(made.updates, made.evictions);
+  return {};
+}
+
+void Plugins::undo_create(const SandboxRecord& pod, const ContainerRecord& container) {
+  const auto pod_view = plugin_view(pod);
+  const auto view_now = plugin_view(container, nullptr);
+  if (wanted(nri_api::STOP_CONTAINER)) nri_->carry_out(nri_->stop_container(pod_view, view_now), {});
+  if (wanted(nri_api::REMOVE_CONTAINER)) nri_->tell(nri_api::REMOVE_CONTAINER, pod_view, &view_now);
+}
+
+Result<> Plugins::start_container(Operation& operation, const ContainerRecord& container) {
+  if (!wanted(nri_api::START_CONTAINER)) return {};
+  const Stage stage(operation, stage_name(nri_api::START_CONTAINER), container.id);
+  const auto view_now = view(container);
+  return nri_->ask(nri_api::START_CONTAINER, pod_of(container), &view_now);
+}
+
+Result<bool> Plugins::update_container(Operation& operation, const ContainerRecord& container,
+                                       nri_api::LinuxResources& limits) {
+  if (!wanted(nri_api::UPDATE_CONTAINER)) return false;
+  const Stage stage(operation, stage_name(nri_api::UPDATE_CONTAINER), container.id);
+  std::vector<nri::Eviction> evictions;
+  BERTH_ASSIGN(const auto others, nri_->update_container(pod_of(container), view(container), limits, evictions), "NRI");
+  nri_->carry_out(others, evictions);
+  return true;
+}
+
+void Plugins::ended(const std::string& id) {
+  if (!wanted(nri_api::STOP_CONTAINER)) return;
+  needs_.workers->post([this, id] { tell_ended(id); });
+}
+
+void Plugins::tell_ended(const std::string& id) {
+  if (!wanted(nri_api::STOP_CONTAINER)) return;
+  const auto container = needs_.registry->container(id);
+  if (!container || container->phase == ContainerPhase::kCreating || container->phase == ContainerPhase::kRemoving) {
+    return;
+  }
+  {
+    MutexLock lock(mutex_);
+    const auto done = [this, &id]() BERTH_REQUIRES(mutex_) {
+      const auto found = ended_.find(id);
+      return found == ended_.end() || found->second;
+    };
+    told_.wait(lock, done);  // bounded: whoever tells is bounded by the plugins' timeouts
+    if (!ended_.emplace(id, false).second) return;
+  }
+  nri_->carry_out(nri_->stop_container(pod_of(*container), view(*container)), {});
+  MutexLock lock(mutex_);
+  ended_[id] = true;
+  told_.notify_all();
+}
+
+void Plugins::remove_container(Operation& operation, const ContainerRecord& container) {
+  if (!wanted(nri_api::STOP_CONTAINER) && !wanted(nri_api::REMOVE_CONTAINER)) return;
+  if (container.phase == ContainerPhase::kCreating || container.phase == ContainerPhase::kRemoving) return;
+  const Stage stage(operation, stage_name(nri_api::REMOVE_CONTAINER), container.id);
+  tell_ended(container.id);
+  tell(nri_api::REMOVE_CONTAINER, container);
+}
+
+void Plugins::forget(const std::string& id) {
+  if (!nri_) return;
+  MutexLock lock(mutex_);
+  ended_.erase(id);
+}
+
+}  // namespace berth::cri
