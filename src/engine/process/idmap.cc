@@ -2,15 +2,12 @@
 
 #include <fcntl.h>
 #include <linux/mount.h>
-#include <sched.h>
 #include <unistd.h>
 
-#include <csignal>
-
-#include "os/clone.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/spawn.h"
+#include "os/user_namespace.h"
 
 namespace berth::engine::process {
 
@@ -28,29 +25,6 @@ Result<> run_mapper(const char* program, pid_t pid, const std::vector<spec::IdMa
   BERTH_ASSIGN(const os::RunOutput output, os::run(std::move(options)), program);
   if (output.exit_code != 0) return fail(Code::kDenied, std::string(program) + ": " + output.err);
   return {};
-}
-
-/// A user namespace with the maps, held by its descriptor: a child makes it and ends when it is open.
-Result<UniqueFd> user_namespace_with(const std::vector<spec::IdMapping>& uids,
-                                     const std::vector<spec::IdMapping>& gids) {
-  BERTH_ASSIGN(os::Pipe hold, os::make_pipe(), "id map");
-  os::CloneOptions options;
-  options.flags = CLONE_NEWUSER;
-  BERTH_ASSIGN(const os::Cloned child, os::clone_process(options), "id map");
-  if (child.pid == 0) {
-    hold.write.reset();
-    char nothing = 0;
-    [[maybe_unused]] const ssize_t n = ::read(hold.read.get(), &nothing, 1);  // until the parent closes its end
-    ::_exit(0);
-  }
-  const std::string proc = "/proc/" + std::to_string(child.pid);
-  Result<UniqueFd> ns = os::open_file(proc + "/ns/user", O_RDONLY);
-  auto written = os::write_existing(proc + "/uid_map", id_map_text(uids));
-  if (written) written = os::write_existing(proc + "/gid_map", id_map_text(gids));
-  hold.write.reset();
-  ignore(os::reap_pidfd(child.pidfd.get()), "a child of ours that does nothing");
-  if (!written) return fail(std::move(written).error().in("id map"));
-  return ns;
 }
 
 }  // namespace
@@ -88,7 +62,9 @@ Result<UniqueFd> open_id_map(const spec::Spec& spec, const spec::Mount& mount) {
   const auto& uids = own ? mount.uid_mappings : spec.linux->uid_mappings;
   const auto& gids = own ? mount.gid_mappings : spec.linux->gid_mappings;
   if (uids.empty() || gids.empty()) return fail(Code::kInvalid, "an idmap mount needs uidMappings and gidMappings");
-  return user_namespace_with(uids, gids);
+  auto made = os::make_user_namespace(id_map_text(uids), id_map_text(gids));
+  if (!made) return fail(std::move(made).error().in("id map"));
+  return std::move(made->user);
 }
 
 Result<> apply_id_map(int tree_fd, int map_fd, bool recursive) {
