@@ -11,6 +11,7 @@
 #include "base/strings.h"
 #include "engine/process/checkpoint.h"
 #include "engine/process/container.h"
+#include "engine/process/finish.h"
 #include "engine/process/hooks.h"
 #include "engine/process/idmap.h"
 #include "engine/process/intel_rdt.h"
@@ -21,6 +22,7 @@
 #include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/pidfd.h"
+#include "os/root_path.h"
 #include "os/socket.h"
 
 namespace berth::engine::process {
@@ -53,6 +55,7 @@ class Creation {
   Result<> clone(Launch& launch);
   Result<> cgroup_made();
   Result<> process_known();
+  Result<> set_oom_score() const;
   [[nodiscard]] bool may_start_at_once(const Launch& launch) const;
   Result<> talk();
   Result<> answer(os::ChannelMessage& message);
@@ -198,9 +201,19 @@ Result<> Creation::process_known() {
   return request_.on_process ? request_.on_process(process_) : Result<>();
 }
 
+/// Of a process in a user namespace, which has no right to it itself.
+Result<> Creation::set_oom_score() const {
+  const auto& process = *request_.spec.process;
+  if (!process.oom_score_adj) return {};
+  BERTH_ASSIGN(const UniqueFd proc, os::open_verified_proc(), "procfs");
+  return process::set_oom_score(process, proc.get(), std::to_string(process_.pid),
+                                [this](const std::string& text) { log_warn(text, {{"container", request_.id}}); });
+}
+
 Result<> Creation::run() {
   bool at_once = false;
   bool pending = false;
+  bool in_user_namespace = false;
   {
     BERTH_ASSIGN(Launch launch, prepare_launch(request_), "create");
     launch.filter_cache = filter_cache_;
@@ -213,6 +226,7 @@ Result<> Creation::run() {
     }
     BERTH_TRY(clone(launch), "create");
     at_once = may_start_at_once(launch);
+    in_user_namespace = launch.in_user_namespace();
     // Our copies of what the child has go now, while it works; its end of the channel went with `pair`, so that its end
     // of file reaches us.
   }
@@ -223,9 +237,11 @@ Result<> Creation::run() {
       // Without an error: a child that has failed already has said why, and that is the error to tell.
       start_sent_ = send_signal(channel_.get(), Signal::kStart).has_value();
     }
-    return talk();
+    BERTH_TRY(talk(), "create");
+    return in_user_namespace ? set_oom_score() : Result<>();
   }
   BERTH_TRY(talk(), "create");
+  BERTH_TRY(set_oom_score(), "create");
   return process_known();
 }
 

@@ -103,6 +103,8 @@ Result<> run_exec(ExecChild& child) {
     BERTH_ASSIGN(proc, os::open_verified_proc(), "procfs");
   }
   child.rdt.clear();
+  if (setup.in_user_namespace && proc.valid())
+    BERTH_TRY(set_oom_score(process, proc.get(), "self", setup.warn), "process");
   BERTH_TRY(os::join_namespaces(child.init_pidfd, namespaces_of(*child.spec)), "join the container");
   if (child.root.valid()) BERTH_TRY(os::chroot_into(child.root.get()), "enter the root");
   child.root.reset();

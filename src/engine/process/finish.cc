@@ -87,17 +87,21 @@ bool selinux_active() {
   return os::exists("/sys/fs/selinux/enforce");
 }
 
+Result<> set_oom_score(const spec::Process& process, int proc_fd, const std::string& process_dir,
+                       const std::function<void(const std::string&)>& warn) {
+  if (!process.oom_score_adj) return {};
+  const auto done = os::write_proc(proc_fd, process_dir + "/oom_score_adj", std::to_string(*process.oom_score_adj));
+  if (done) return {};
+  const int e = done.error().errno_value();
+  if (e != EACCES && e != EPERM) return fail(done.error().in("process.oomScoreAdj"));
+  // Lowering needs CAP_SYS_RESOURCE, which a nested or restricted host does not have: a hint is no reason to fail.
+  warn("oom_score_adj " + std::to_string(*process.oom_score_adj) + " is refused here and stays as it is");
+  return {};
+}
+
 Result<> Finish::with_host_proc(int proc_fd) {
   const auto& process = *setup_.process;
-  if (process.oom_score_adj) {
-    const auto done = os::write_proc(proc_fd, "self/oom_score_adj", std::to_string(*process.oom_score_adj));
-    if (!done) {
-      const int e = done.error().errno_value();
-      if (e != EACCES && e != EPERM) return fail(done.error().in("process.oomScoreAdj"));
-      // Lowering needs CAP_SYS_RESOURCE, which a nested or restricted host does not have: a hint is no reason to fail.
-      setup_.warn("oom_score_adj " + std::to_string(*process.oom_score_adj) + " is refused here and stays as it is");
-    }
-  }
+  if (!setup_.in_user_namespace) BERTH_TRY(set_oom_score(process, proc_fd, "self", setup_.warn), "process");
   if (!process.apparmor_profile.empty() && process.apparmor_profile != "unconfined") {
     // The subfolder exists only where AppArmor is active, so that no other module's attribute is written by mistake.
     const auto done = os::write_proc(proc_fd, "self/attr/apparmor/exec", "exec " + process.apparmor_profile);

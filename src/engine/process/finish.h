@@ -13,6 +13,12 @@ namespace berth::engine::process {
 /// Whether labels mean something on this host. Asked before the root is changed.
 [[nodiscard]] bool selinux_active();
 
+/// process.oomScoreAdj of the process whose folder in procfs is `process_dir` ("self", a pid); `proc_fd`: verified.
+/// What the kernel refuses for want of rights is told by `warn`. Not for a process that has entered a user namespace:
+/// its files in procfs are the host's root's.
+Result<> set_oom_score(const spec::Process& process, int proc_fd, const std::string& process_dir,
+                       const std::function<void(const std::string&)>& warn);
+
 /// The last leg of every process of a container, init or exec: from "inside the container's namespaces as root" to its
 /// program. Runs in the child, in two parts, since init waits in between.
 class Finish final {
@@ -36,7 +42,8 @@ class Finish final {
 
   explicit Finish(Setup setup) : setup_(std::move(setup)) {}
 
-  /// What wants the host's procfs: oom_score_adj, LSM labels. Before the root is changed. `proc_fd`: verified.
+  /// What wants the host's procfs: LSM labels, and outside of user namespaces oom_score_adj. Before the root is
+  /// changed. `proc_fd`: verified.
   Result<> with_host_proc(int proc_fd);
   /// Everything up to the wait: stdio, limits, identity, capabilities, working folder, look-up of the program. Closes
   /// every descriptor but stdio, the passed ones and keep_fds: owners of others must give them up.

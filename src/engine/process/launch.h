@@ -38,6 +38,7 @@ struct Launch {
   UniqueFd root_tree;                    ///< likewise
   std::vector<UniqueFd> id_maps;         ///< by the same index: the user namespace that maps a new file system's ids
   std::vector<UniqueFd> device_trees;    ///< of a user namespace's default and listed devices, which mknod may not make
+  UniqueFd sysfs_tree;                   ///< the host's, alone, where a user namespace has no right to a new one
   const Cgroup* cgroup_place = nullptr;  ///< borrowed
   /// The cgroup is made while the child works already, which then enters it by itself (cgroup_join.cc).
   bool cgroup_pending = false;

@@ -177,6 +177,16 @@ Result<> open_root(const CreateRequest& request, Launch& launch) {
   return {};
 }
 
+/// sysfs shows a network namespace and may be mounted by its owner alone: a container in a user namespace that stays in
+/// the host's network is shown the host's, without what is mounted below it. Where we may not copy it, the child shows
+/// all that there is.
+Result<> open_sysfs(Launch& launch) {
+  if (!launch.in_user_namespace() || launch.makes(CLONE_NEWNET)) return {};
+  if (std::ranges::none_of(launch.mounts.mounts, [](const auto& mount) { return mount.type == "sysfs"; })) return {};
+  BERTH_ASSIGN(launch.sysfs_tree, try_clone(AT_FDCWD, "/sys", false), "sysfs of the host");
+  return {};
+}
+
 Result<> open_devices(const spec::Spec& spec, Launch& launch) {
   BERTH_ASSIGN(const auto nodes, plan_devices(spec), "devices");
   if (!launch.in_user_namespace() || !launch.mounts.make_devices) return {};
@@ -230,6 +240,7 @@ Result<Launch> prepare_launch(const CreateRequest& request) {
   BERTH_TRY(open_root(request, launch), "config");
   BERTH_TRY(open_mounts(request, launch), "config");
   BERTH_TRY(open_devices(spec, launch), "config");
+  BERTH_TRY(open_sysfs(launch), "config");
   launch.console = spec.process->terminal;
   return launch;
 }

@@ -44,6 +44,7 @@ class RootBuilder {
   Result<> mount_filesystem(const PlannedMount& mount, std::size_t index);
   Result<UniqueFd> filesystem_target(const PlannedMount& mount, bool& existed);
   Result<UniqueFd> new_filesystem(const PlannedMount& mount, const struct stat* underneath);
+  Result<UniqueFd> host_sysfs(MountOptions options);
   Result<> change_attributes(int tree_fd, const MountOptions& options);
 
   Launch& launch_;
@@ -153,6 +154,18 @@ Result<UniqueFd> RootBuilder::new_filesystem(const PlannedMount& mount, const st
   return os::fs_mount(context.get(), mount.options.set & ~late);
 }
 
+/// See open_sysfs().
+Result<UniqueFd> RootBuilder::host_sysfs(MountOptions options) {
+  UniqueFd tree = std::move(launch_.sysfs_tree);
+  if (!tree.valid()) {
+    BERTH_ASSIGN(tree, os::clone_tree(AT_FDCWD, "/sys", true), "copy");
+    // What comes along from below is no less of the host's.
+    options.recursive_set |= options.set;
+  }
+  BERTH_TRY(change_attributes(tree.get(), options), "attributes");
+  return tree;
+}
+
 Result<> RootBuilder::mount_filesystem(const PlannedMount& mount, std::size_t index) {
   bool existed = false;
   BERTH_ASSIGN(const UniqueFd target, filesystem_target(mount, existed), "target");
@@ -163,9 +176,7 @@ Result<> RootBuilder::mount_filesystem(const PlannedMount& mount, std::size_t in
   if (made) {
     tree = std::move(*made);
   } else if (mount.type == "sysfs" && made.error().errno_value() == EPERM) {
-    // A user namespace may mount sysfs only with a network namespace of its own: the host's is shown instead.
-    BERTH_ASSIGN(tree, os::clone_tree(AT_FDCWD, "/sys", true), "sysfs of the host");
-    BERTH_TRY(change_attributes(tree.get(), mount.options), "sysfs of the host");
+    BERTH_ASSIGN(tree, host_sysfs(mount.options), "sysfs of the host");
   } else {
     return fail(std::move(made).error());
   }
