@@ -109,6 +109,7 @@ Result<> make_devices(const Launch& launch, int root_fd) {
   BERTH_ASSIGN(const auto nodes, plan_devices(*launch.spec), "devices");
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const auto& node = nodes[i];
+    if (node.path == "/dev/ptmx") continue;  // its place is taken below
     std::string parent;
     std::string name;
     os::split_parent(node.path, parent, name);
