@@ -17,6 +17,7 @@
 #include "os/file.h"
 #include "shim/command_line.h"
 #include "shim/containerd.h"
+#include "shim/features.h"
 #include "shim/foreign/foreign_engine.h"
 #include "shim/sandbox.h"
 #include "shim/sandbox_config.h"
@@ -93,6 +94,10 @@ berth::shim::ClearContainer clear_by(ExternalEngine* external, ForeignEngine* fo
 Result<> run(const CommandLine& line, char** argv) {
   BERTH_ASSIGN(const std::string folder, working_folder(), "working folder");
   if (line.action == Action::kStart) return start(line, folder);
+  if (line.action == Action::kFeatures) {
+    BERTH_TRY(berth::shim::enter_private_mounts(), "features");
+    return berth::os::write_all(STDOUT_FILENO, features_json(berth::shim::probe_features(folder)) + "\n");
+  }
   if (line.action == Action::kServe) {
     // Containers can reach the file that their supervisor runs from; it must not be one that they can write.
     BERTH_TRY(berth::engine::process::protect_own_executable(argv, environ), "protect the shim");

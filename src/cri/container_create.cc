@@ -68,6 +68,13 @@ UserRequest user_request(const pb::LinuxContainerSecurityContext& security, cons
   return request;
 }
 
+/// Whom the files of a pod's containers belong to.
+std::optional<image::RootfsIds> rootfs_ids(const SandboxRecord& sandbox) {
+  const auto ids = ids_of(sandbox.config);
+  if (!ids) return std::nullopt;
+  return image::RootfsIds{ids->uids.host_id, ids->uids.size, ids->gids.host_id, ids->gids.size};
+}
+
 }  // namespace
 
 Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec) {
@@ -180,7 +187,7 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
     const Stage stage(operation, "prepare the root file system", image.id);
     undo.add("root file system of container " + record.id,
              [this, id = record.id] { return options_.images->remove_rootfs(id); });
-    BERTH_ASSIGN(rootfs, options_.images->prepare_rootfs(record.id, image.id), "root file system");
+    BERTH_ASSIGN(rootfs, options_.images->prepare_rootfs(record.id, image.id, rootfs_ids(sandbox)), "root file system");
   }
   const Stage stage(operation, "create in the shim", record.id);
   BERTH_TRY(failpoint("create.shim"), "CreateContainer");
@@ -253,7 +260,8 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
                  .cgroup_parent = sandbox.cgroup_parent,
                  .shim_pid = sandbox.shim_pid,
                  .host_network = sandbox.host_network,
-                 .init_pid = sandbox.init_pid};
+                 .init_pid = sandbox.init_pid,
+                 .ids = ids_of(sandbox.config)};
   input.container_id = record.id;
   input.image_volumes = std::move(volumes);
   {

@@ -134,20 +134,22 @@ Probe probe_network(const network::Status& status) {
              "built-in network");
 }
 
-pb::RuntimeHandlerFeatures features_of(const Handler& handler) {
-  pb::RuntimeHandlerFeatures features;
-  features.set_recursive_read_only_mounts(handler.ours());
-  return features;
+pb::RuntimeHandlerFeatures features_of(const HandlerFeatures& features) {
+  pb::RuntimeHandlerFeatures has;
+  has.set_recursive_read_only_mounts(features.recursive_read_only_mounts());
+  has.set_user_namespaces(features.user_namespaces());
+  return has;
 }
 
-pb::RuntimeFeatures runtime_features() {
+pb::RuntimeFeatures runtime_features(const HandlerFeatures& own) {
   pb::RuntimeFeatures features;
   features.set_supplemental_groups_policy(true);
   features.set_mount_options(true);
+  features.set_user_namespaces_host_network(own.user_namespaces());
   return features;
 }
 
-std::vector<Probe> probe_handlers(const HandlerTable& table) {
+std::vector<Probe> probe_handlers(const HandlerTable& table, const FeatureTable& features) {
   std::vector<Probe> probes;
   for (const auto& [key, handler] : table.handlers) {
     probes.push_back(timed([&] {
@@ -160,7 +162,8 @@ std::vector<Probe> probe_handlers(const HandlerTable& table) {
         const std::string remedy = "install the program, or correct [handlers." + key + "] in the configuration";
         return is_default ? bad(name, ready.error().text(), remedy) : limited(name, ready.error().text(), remedy);
       }
-      return good(name, what + (is_default ? ", the default; " : "; ") + features_text(features_of(handler)));
+      return good(name,
+                  what + (is_default ? ", the default; " : "; ") + features_text(features_of(features.of(handler))));
     }));
   }
   return probes;
@@ -259,7 +262,7 @@ std::vector<Probe> ServiceImpl::doctor() {
     ignore(options_.network->probe(), "what it found is in the status");
     return probe_network(options_.network->status());
   });
-  std::ranges::move(probe_handlers(handlers_.table()), std::back_inserter(all));
+  std::ranges::move(probe_handlers(handlers_.table(), features_), std::back_inserter(all));
   add([this] { return probe_shim(options_.shim_path); });
   add([this] { return probe_cgroups(cgroups_, host_); });
   std::ranges::move(probe_kernel(host_), std::back_inserter(all));

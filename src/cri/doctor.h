@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "cri/handler_features.h"
 #include "cri/handlers.h"
 #include "cri/host_facts.h"
 #include "cri/probe.h"
@@ -20,11 +21,12 @@ namespace pb = ::runtime::v1;
 [[nodiscard]] Probe probe_runtime(const os::CgroupLayout& cgroups, std::size_t sandboxes, std::size_t containers);
 /// The condition "NetworkReady".
 [[nodiscard]] Probe probe_network(const network::Status& status);
-/// Status' features of a handler. What a foreign runtime makes of a mount is not ours to promise.
-[[nodiscard]] pb::RuntimeHandlerFeatures features_of(const Handler& handler);
-[[nodiscard]] pb::RuntimeFeatures runtime_features();
+/// A handler's features as Status has them.
+[[nodiscard]] pb::RuntimeHandlerFeatures features_of(const HandlerFeatures& features);
+/// `own`: of our own engine, which alone has user namespaces on the host's network.
+[[nodiscard]] pb::RuntimeFeatures runtime_features(const HandlerFeatures& own);
 /// Each handler: its program is there, and its features.
-[[nodiscard]] std::vector<Probe> probe_handlers(const HandlerTable& table);
+[[nodiscard]] std::vector<Probe> probe_handlers(const HandlerTable& table, const FeatureTable& features);
 
 // ---- by asking the kernel and the disk ----
 

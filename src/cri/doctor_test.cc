@@ -31,7 +31,9 @@ TEST(Doctor, AHandlerWithoutItsProgramIsBadWhenItIsTheDefault) {
   HandlerTable table;
   table.default_handler = "gone";
   table.handlers = {{"gone", {.binary = "/no/such/runtime"}}, {"berth", {}}, {"other", {.shim = "/no/such/shim"}}};
-  const auto probes = probe_handlers(table);
+  FeatureTable features;
+  features.set_machine({.no_user_namespaces = "it is old", .no_recursive_read_only = {}});
+  const auto probes = probe_handlers(table, features);
   ASSERT_EQ(probes.size(), 3U);
   EXPECT_EQ(probes[0].name, "handler berth");
   EXPECT_EQ(probes[0].health, Health::kGood);

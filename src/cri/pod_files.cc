@@ -1,6 +1,7 @@
 #include "cri/pod_files.h"
 
 #include "base/strings.h"
+#include "cri/user_namespace.h"
 #include "os/file.h"
 #include "spec/json_text.h"
 
@@ -32,6 +33,10 @@ Result<> append_words(std::string& line, const google::protobuf::RepeatedPtrFiel
 
 }  // namespace
 
+std::string user_namespace_path(pid_t shim_pid) {
+  return "/proc/" + std::to_string(shim_pid) + "/fd/" + std::to_string(kUserNamespaceFd);
+}
+
 std::string sandbox_json(const SandboxRecord& record, const Handler& handler, std::uint64_t log_max_line_bytes) {
   const auto& linux_config = record.config.linux();
   const bool node_ipc = linux_config.security_context().namespace_options().ipc() == pb::NODE;
@@ -42,6 +47,15 @@ std::string sandbox_json(const SandboxRecord& record, const Handler& handler, st
   json.key("hostname").string(record.host_network ? std::string_view() : std::string_view(record.config.hostname()));
   json.key("ipc").string(node_ipc ? "node" : "pod");
   json.key("uts").string(record.host_network ? "node" : "pod");
+  if (const auto ids = ids_of(record.config); ids) {
+    json.key("user_namespace").begin_object();
+    json.key("fd").number(kUserNamespaceFd);
+    if (!node_ipc) json.key("ipc_fd").number(kIpcNamespaceFd);
+    if (!record.host_network) json.key("uts_fd").number(kUtsNamespaceFd);
+    json.key("root_uid").unsigned_number(ids->root_uid());
+    json.key("root_gid").unsigned_number(ids->root_gid());
+    json.end_object();
+  }
   if (shares_pids(record.config)) json.key("pid").string("pod");
   json.key("shm_size_bytes").unsigned_number(node_ipc ? 0 : kShmBytes);
   json.key("sysctls").begin_object();

@@ -11,6 +11,13 @@
 /// The text of the files in a pod's folder. Pure functions; sandbox_run.cc writes them.
 namespace berth::cri {
 
+/// The descriptors by which a shim gets the pod's namespaces, where they belong to a user namespace.
+inline constexpr int kUserNamespaceFd = 3;
+inline constexpr int kIpcNamespaceFd = 4;
+inline constexpr int kUtsNamespaceFd = 5;
+/// The pod's user namespace: the shim is not in it, but holds it.
+[[nodiscard]] std::string user_namespace_path(pid_t shim_pid);
+
 /// sandbox.json, what the shim reads at its start (docs/shim.md).
 [[nodiscard]] std::string sandbox_json(const SandboxRecord& record, const Handler& handler,
                                        std::uint64_t log_max_line_bytes);

@@ -30,6 +30,25 @@ TEST(PodFiles, SandboxJson) {
               HasSubstr(R"("runtime_binary":"/b","runtime_root":"/r"})"));
 }
 
+TEST(PodFiles, SandboxJsonOfAUserNamespace) {
+  SandboxRecord record;
+  record.id = "s1";
+  auto& options = *record.config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
+  options.set_pid(pb::CONTAINER);
+  auto& user = *options.mutable_userns_options();
+  user.set_mode(pb::POD);
+  for (auto* list : {user.mutable_uids(), user.mutable_gids()}) {
+    list->Add()->set_length(1000);
+    list->Mutable(0)->set_host_id(65536);
+  }
+  const std::string ids = R"("root_uid":65536,"root_gid":65536})";
+  EXPECT_THAT(sandbox_json(record, {}, 1),
+              HasSubstr(R"("user_namespace":{"fd":3,"ipc_fd":4,"uts_fd":5,)" + ids + R"(,"shm_size_bytes")"));
+  record.host_network = true;
+  EXPECT_THAT(sandbox_json(record, {}, 1), HasSubstr(R"("user_namespace":{"fd":3,"ipc_fd":4,)" + ids));
+  EXPECT_EQ(user_namespace_path(77), "/proc/77/fd/3");
+}
+
 TEST(PodFiles, ExitNote) {
   std::string dir = testing::TempDir() + "/exit-note-XXXXXX";
   ASSERT_NE(::mkdtemp(dir.data()), nullptr);

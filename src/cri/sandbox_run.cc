@@ -1,8 +1,10 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <future>
 #include <system_error>
@@ -13,9 +15,11 @@
 #include "cri/pod_files.h"
 #include "cri/service_impl.h"
 #include "cri/shim_process.h"
+#include "cri/user_namespace.h"
 #include "os/file.h"
 #include "os/netns.h"
 #include "os/pidfd.h"
+#include "os/user_namespace.h"
 
 namespace berth::cri {
 
@@ -77,9 +81,7 @@ Result<> check_namespaces(const pb::LinuxSandboxSecurityContext& security) {
     return fail(Code::kInvalid, "namespace_options.ipc is neither POD nor NODE");
   }
   if (options.pid() == pb::TARGET) return fail(Code::kInvalid, "namespace_options.pid: a sandbox cannot have TARGET");
-  if (options.has_userns_options() && options.userns_options().mode() == pb::POD) {
-    return fail(Code::kUnsupported, "namespace_options.userns_options: user namespaces are not built yet");
-  }
+  BERTH_TRY(pod_ids(options), "namespace_options");
   return {};
 }
 
@@ -101,6 +103,8 @@ struct ServiceImpl::Making {
   Handler handler;
   std::string dir;
   std::shared_ptr<Pod> pod;
+  std::optional<PodIds> ids;
+  os::UserNamespace user;  ///< with `ids`
   UniqueFd netns;
   os::Child shim;
   Plugins::Passage passage;
@@ -172,10 +176,26 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
   return registry_->add(record);
 }
 
+/// Whether the handler can run such a pod.
+Result<> ServiceImpl::check_features(const Handler& handler, const pb::PodSandboxConfig& config) const {
+  if (!ids_of(config)) return {};
+  const HandlerFeatures features = features_.of(handler);
+  if (!features.user_namespaces()) {
+    return fail(Code::kUnsupported, "userns_options: no user namespaces here: " + features.no_user_namespaces);
+  }
+  const bool host_network = config.linux().security_context().namespace_options().network() == pb::NODE;
+  if (host_network && !handler.ours()) {
+    return fail(Code::kUnsupported,
+                "userns_options: a user namespace on the host's network is offered by Berth's own engine alone");
+  }
+  return {};
+}
+
 Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request) {
   Making making;
   BERTH_ASSIGN(making.handler, handlers_.find(request.runtime_handler()), "sandbox");
   BERTH_TRY(check_ready(making.handler), "handler \"" + request.runtime_handler() + "\"");
+  BERTH_TRY(check_features(making.handler, request.config()), "handler \"" + request.runtime_handler() + "\"");
   making.record.id = new_id();
   making.passage = plugins_.making(making.record.id);
   const auto& metadata = request.config().metadata();
@@ -195,6 +215,7 @@ Result<> ServiceImpl::make_recorded(Operation& operation, const pb::RunPodSandbo
   record.handler = request.runtime_handler();
   record.host_network = request.config().linux().security_context().namespace_options().network() == pb::NODE;
   record.network_held = !record.host_network;
+  making.ids = ids_of(record.config);
   const auto& parent = request.config().linux().cgroup_parent();
   BERTH_ASSIGN(record.cgroup_parent,
                cgroup_parent_path(parent.empty() ? options_.cgroup_parent + "/" + record.id : parent), "sandbox");
@@ -212,16 +233,45 @@ Result<> ServiceImpl::make_recorded(Operation& operation, const pb::RunPodSandbo
   return {};
 }
 
+/// A pod with ids of its own: all namespaces that are the pod's belong to its user namespace, or its root would have no
+/// rights in them. They are gone with this process until the shim holds them.
+Result<> ServiceImpl::make_user_namespace(Operation& operation, Making& making) {
+  if (!making.ids) return {};
+  const Stage stage(operation, "make the user namespace", making.record.id);
+  const int flags = CLONE_NEWIPC | (making.record.host_network ? 0 : CLONE_NEWNET | CLONE_NEWUTS);
+  BERTH_ASSIGN(making.user, os::make_user_namespace(map_line(making.ids->uids), map_line(making.ids->gids), flags),
+               "sandbox");
+  making.netns = std::move(making.user.network);
+  return {};
+}
+
+Result<> ServiceImpl::start_pod_shim(Operation& operation, Making& making, int netns_fd) {
+  ShimStart start{.shim_path = options_.shim_path, .pod_dir = making.dir, .sandbox_id = making.record.id};
+  start.filter_cache = options_.root_dir + "/seccomp";
+  start.netns_fd = netns_fd;
+  for (const auto& [fd, number] :
+       {std::pair(making.user.user.get(), kUserNamespaceFd), std::pair(making.user.ipc.get(), kIpcNamespaceFd),
+        std::pair(making.user.uts.get(), kUtsNamespaceFd)}) {
+    if (fd >= 0) start.fds.push_back({fd, number});
+  }
+  const Stage stage(operation, "start the shim", options_.shim_path);
+  BERTH_TRY(failpoint("run.shim"), "sandbox");
+  BERTH_ASSIGN(making.shim, start_shim(start), "shim");
+  crashpoint("run.shim-started");
+  return {};
+}
+
 /// Network and shim at the same time: the sandbox takes as long as the slower of the two.
 Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
   auto& record = making.record;
+  BERTH_TRY(make_user_namespace(operation, making), "user namespace");
   std::promise<Result<int>> netns_made;
   auto netns_ready = netns_made.get_future();
   Result<network::Attachment> attached;
   const auto network_side = [&] {
     std::optional<Stage> stage;
     stage.emplace(operation, "make the network namespace");
-    auto netns = os::create_netns();
+    auto netns = making.ids ? Result<UniqueFd>(std::move(making.netns)) : os::create_netns();
     if (!netns) {
       attached = fail(netns.error());
       return netns_made.set_value(fail(std::move(netns).error().in("network namespace")));
@@ -241,16 +291,11 @@ Result<> ServiceImpl::make_pod_side(Operation& operation, Making& making) {
       BERTH_TRY(write_pod_files(record, making.handler, making.dir), "pod folder");
       BERTH_TRY(failpoint("run.folder"), "pod folder");
     }
-    ShimStart start{.shim_path = options_.shim_path, .pod_dir = making.dir, .sandbox_id = record.id};
-    start.filter_cache = options_.root_dir + "/seccomp";
+    int netns_fd = -1;
     if (!record.host_network) {
-      BERTH_ASSIGN(start.netns_fd, netns_ready.get(), "sandbox");
+      BERTH_ASSIGN(netns_fd, netns_ready.get(), "sandbox");
     }
-    const Stage stage(operation, "start the shim", options_.shim_path);
-    BERTH_TRY(failpoint("run.shim"), "sandbox");
-    BERTH_ASSIGN(making.shim, start_shim(start), "shim");
-    crashpoint("run.shim-started");
-    return {};
+    return start_pod_shim(operation, making, netns_fd);
   };
   std::thread network_thread;
   if (!record.host_network) {
@@ -304,13 +349,16 @@ Result<> ServiceImpl::write_pod_files(const SandboxRecord& record, const Handler
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
   // The folder is new and nobody reads it before it is whole, so plain writes do.
   BERTH_TRY(write_new_file(dir + "/sandbox.json", sandbox_json(record, handler, options_.log_max_line_bytes)), "pod");
-  BERTH_TRY(write_new_file(dir + "/resolv.conf", resolv), "pod");
-  BERTH_TRY(write_new_file(dir + "/hostname", hostname + "\n"), "pod");
+  const auto ids = ids_of(record.config);
+  BERTH_TRY(write_new_file(dir + "/resolv.conf", resolv, ids), "pod");
+  BERTH_TRY(write_new_file(dir + "/hostname", hostname + "\n", ids), "pod");
   return {};
 }
 
-Result<> ServiceImpl::write_new_file(const std::string& path, std::string_view text) {
+/// With `ids` it belongs to the pod's root, who may write it where its container may.
+Result<> ServiceImpl::write_new_file(const std::string& path, std::string_view text, const std::optional<PodIds>& ids) {
   BERTH_ASSIGN(const auto file, os::open_file(path, O_WRONLY | O_CREAT | O_TRUNC, 0644), "write");
+  if (ids && ::fchown(file.get(), ids->root_uid(), ids->root_gid()) != 0) return fail_errno(errno, "chown " + path);
   BERTH_TRY(os::write_all(file.get(), text), "write " + path);
   return {};
 }
@@ -331,9 +379,9 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
   if (record.host_network) {
     auto hosts = os::read_file("/etc/hosts", kMaxResolvConf);
-    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts ? *hosts : hosts_file(hostname, {})), "pod");
+    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts ? *hosts : hosts_file(hostname, {}), making.ids), "pod");
   } else {
-    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts_file(hostname, record.network.ips)), "pod");
+    BERTH_TRY(write_new_file(making.dir + "/hosts", hosts_file(hostname, record.network.ips), making.ids), "pod");
   }
   BERTH_TRY(failpoint("run.finish"), "sandbox");
   record.shim_pid = making.shim.pid;

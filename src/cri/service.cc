@@ -29,6 +29,8 @@ Result<> ServiceImpl::start() {
   BERTH_TRY(os::make_dirs(options_.root_dir + "/seccomp", 0700), "seccomp cache");
   BERTH_ASSIGN(cgroups_, os::find_cgroups(kCgroupRoot), "cgroups");
   BERTH_ASSIGN(host_, probe_host(cgroups_), "look at the machine");
+  features_.set_machine(probe_machine(options_.shim_path, options_.images->usage().mountpoint));
+  features_.learn(options_.handlers);
   std::string rescued;
   BERTH_ASSIGN(db_, StateDb::open(options_.root_dir + "/state.db", &rescued), "open");
   if (!rescued.empty()) log_error("the state database was damaged and is begun anew", {{"kept", rescued}});
@@ -66,6 +68,12 @@ ServiceImpl::~ServiceImpl() {
   if (reactor_) reactor_->drain();
   workers_.close();
   if (reactor_) reactor_->drain();
+}
+
+void ServiceImpl::set_handlers(HandlerTable table) {
+  // First: from the moment that a pod can name it, it is known what a handler can.
+  features_.learn(table);
+  handlers_.replace(std::move(table));
 }
 
 std::shared_ptr<Pod> ServiceImpl::find_pod(std::string_view id) const {

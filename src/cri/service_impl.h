@@ -11,6 +11,7 @@
 #include "base/rollback.h"
 #include "base/thread_annotations.h"
 #include "cri/detached.h"
+#include "cri/handler_features.h"
 #include "cri/handlers.h"
 #include "cri/host_facts.h"
 #include "cri/operation.h"
@@ -102,7 +103,7 @@ class ServiceImpl final : public Service {
   Result<std::vector<Finding>> fsck(const Call& call, bool repair) override;
   std::vector<Probe> doctor() override;
   std::vector<Timeline> timelines(std::string_view object) override { return timelines_.find(object); }
-  void set_handlers(HandlerTable table) override { handlers_.replace(std::move(table)); }
+  void set_handlers(HandlerTable table) override;
 
  private:
   struct Making;  // a sandbox that is being made (sandbox_run.cc)
@@ -130,11 +131,15 @@ class ServiceImpl final : public Service {
 
   // ---- sandbox_run.cc ----
   Result<> check_sandbox(const pb::RunPodSandboxRequest& request) const;
+  Result<> check_features(const Handler& handler, const pb::PodSandboxConfig& config) const;
   Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request);
   Result<> make_recorded(Operation& operation, const pb::RunPodSandboxRequest& request, Making& making);
   Result<> record_sandbox(SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   static network::PodNetwork pod_network(const SandboxRecord& record, int netns_fd);
-  static Result<> write_new_file(const std::string& path, std::string_view text);
+  static Result<> write_new_file(const std::string& path, std::string_view text,
+                                 const std::optional<PodIds>& ids = std::nullopt);
+  static Result<> make_user_namespace(Operation& operation, Making& making);
+  Result<> start_pod_shim(Operation& operation, Making& making, int netns_fd);
   Result<> make_pod_side(Operation& operation, Making& making);
   Result<> write_pod_files(const SandboxRecord& record, const Handler& handler, const std::string& dir);
   Result<> finish_sandbox(Operation& operation, Making& making);
@@ -256,6 +261,7 @@ class ServiceImpl final : public Service {
 
   const ServiceOptions options_;
   Handlers handlers_{options_.handlers};
+  FeatureTable features_;
   os::CgroupLayout cgroups_;
   HostFacts host_;
   std::unique_ptr<StateDb> db_;

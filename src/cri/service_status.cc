@@ -19,13 +19,13 @@ void add_condition(pb::RuntimeStatus& status, const Probe& probe, const std::str
   condition->set_message(message);
 }
 
-void add_handler(pb::StatusResponse& answer, const std::string& name, const Handler& configured) {
+void add_handler(pb::StatusResponse& answer, const std::string& name, const HandlerFeatures& features) {
   auto* handler = answer.add_runtime_handlers();
   handler->set_name(name);
-  *handler->mutable_features() = features_of(configured);
+  *handler->mutable_features() = features_of(features);
 }
 
-void write_handlers(spec::JsonWriter& json, const HandlerTable& table) {
+void write_handlers(spec::JsonWriter& json, const HandlerTable& table, const FeatureTable& all) {
   json.key("handlers").begin_object();
   for (const auto& [name, handler] : table.handlers) {
     json.key(name).begin_object();
@@ -35,6 +35,12 @@ void write_handlers(spec::JsonWriter& json, const HandlerTable& table) {
     const auto ready = check_ready(handler);
     json.key("ready").boolean(ready.has_value());
     if (!ready) json.key("message").string(ready.error().text());
+    // What it lacks, with the reason.
+    const HandlerFeatures features = all.of(handler);
+    if (!features.user_namespaces()) json.key("noUserNamespaces").string(features.no_user_namespaces);
+    if (!features.recursive_read_only_mounts()) {
+      json.key("noRecursiveReadOnlyMounts").string(features.no_recursive_read_only);
+    }
     json.end_object();
   }
   json.end_object();
@@ -60,10 +66,10 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
   add_condition(*answer.mutable_status(), probe_network(network), network.reason, network.message);
   const HandlerTable table = handlers_.table();
   if (const auto found = table.handlers.find(table.default_handler); found != table.handlers.end()) {
-    add_handler(answer, "", found->second);
+    add_handler(answer, "", features_.of(found->second));
   }
-  for (const auto& [name, handler] : table.handlers) add_handler(answer, name, handler);
-  *answer.mutable_features() = runtime_features();
+  for (const auto& [name, handler] : table.handlers) add_handler(answer, name, features_.of(handler));
+  *answer.mutable_features() = runtime_features(features_.of(Handler()));
   if (!request.verbose()) return answer;
   spec::JsonWriter json;
   json.begin_object();
@@ -72,7 +78,7 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
   json.key("builtinNetwork").boolean(network.builtin).key("cgroupV2").boolean(host_.cgroup_v2);
   json.key("sandboxes").unsigned_number(registry_->sandboxes().size());
   json.key("containers").unsigned_number(registry_->containers().size());
-  write_handlers(json, table);
+  write_handlers(json, table, features_);
   json.end_object();
   (*answer.mutable_info())["berth"] = json.take();
   return answer;

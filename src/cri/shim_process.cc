@@ -46,6 +46,7 @@ Result<os::Child> start_shim(const ShimStart& start) {
   BERTH_ASSIGN(auto pipe, os::make_pipe(), "shim ready pipe");
   auto spawn = shim_command(start.shim_path, start.pod_dir, start.sandbox_id, "serve");
   spawn.fds = {{pipe.write.get(), 1}, {log.get(), 2}};
+  spawn.fds.insert(spawn.fds.end(), start.fds.begin(), start.fds.end());
   if (!start.filter_cache.empty()) spawn.env.push_back("BERTH_FILTER_CACHE=" + start.filter_cache);
   os::Child child;
   const auto run = [&]() -> Result<> {

@@ -12,8 +12,9 @@ struct ShimStart {
   std::string shim_path;
   std::string pod_dir;  ///< its working folder
   std::string sandbox_id;
-  std::string filter_cache{};  ///< folder where it keeps compiled seccomp filters for all pods; empty: none
-  int netns_fd = -1;           ///< the network namespace to start it in; borrowed; -1: ours
+  std::string filter_cache{};        ///< folder where it keeps compiled seccomp filters for all pods; empty: none
+  std::vector<os::FdMapping> fds{};  ///< more that it gets; borrowed
+  int netns_fd = -1;                 ///< the network namespace to start it in; borrowed; -1: ours
   std::chrono::milliseconds timeout{15'000};
 };
 

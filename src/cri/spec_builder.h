@@ -9,6 +9,7 @@
 #include "cri/host_facts.h"
 #include "cri/image_user.h"
 #include "cri/records.h"
+#include "cri/user_namespace.h"
 #include "image/store.h"
 #include "spec/image.h"
 #include "spec/runtime.h"
@@ -30,7 +31,8 @@ struct PodFacts {
   std::string cgroup_parent;
   pid_t shim_pid = 0;  ///< its namespaces are the pod's
   bool host_network = false;
-  pid_t init_pid = 0;  ///< of the pod's pid namespace; 0: it has none
+  pid_t init_pid = 0;           ///< of the pod's pid namespace; 0: it has none
+  std::optional<PodIds> ids{};  ///< of its user namespace
 };
 
 /// The layers of the images that a container mounts, by index of the mount that names the image.

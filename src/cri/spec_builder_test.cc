@@ -39,7 +39,8 @@ class SpecBuilder : public testing::Test {
                 .pod_dir = "/run/berth/pods/s1",
                 .cgroup_parent = "/kube/pod1",
                 .shim_pid = 77,
-                .host_network = host_network};
+                .host_network = host_network,
+                .ids = ids_of(pod)};
     in.container_id = "c1";
     in.user = user;
     return in;
@@ -162,8 +163,6 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
     container.clear_mounts();
   };
   security().mutable_namespace_options()->set_pid(pb::CONTAINER);
-  security().mutable_namespace_options()->mutable_userns_options()->set_mode(pb::POD);
-  refused("user namespaces");
   host.selinux = true;
   security().mutable_selinux_options()->set_type("spc_t");
   refused("selinux_options");
@@ -236,6 +235,47 @@ TEST_F(SpecBuilder, Capabilities) {
   EXPECT_EQ(build_capabilities(security(), host, warnings).error().code(), Code::kInvalid);
 }
 
+TEST_F(SpecBuilder, InThePodsUserNamespace) {
+  security().mutable_namespace_options()->set_pid(pb::CONTAINER);
+  auto& ids = *security().mutable_namespace_options()->mutable_userns_options();
+  ids.set_mode(pb::POD);
+  const auto add_range = [](auto& list, std::uint32_t host_id, std::uint32_t length) {
+    auto& range = *list.Add();
+    range.set_host_id(host_id);
+    range.set_length(length);
+  };
+  add_range(*ids.mutable_uids(), 65536, 1000);
+  add_range(*ids.mutable_gids(), 70000, 1000);
+  EXPECT_THAT(refusal().text(), HasSubstr("its pod has none"));
+  *pod.mutable_linux()->mutable_security_context()->mutable_namespace_options() = security().namespace_options();
+  auto& mount = *container.add_mounts();
+  mount.set_host_path("/v");
+  mount.set_container_path("/v");
+  add_range(*mount.mutable_uidmappings(), 65536, 10);
+  add_range(*mount.mutable_gidmappings(), 70000, 10);
+  host.bounding_caps = 0;
+  const auto built = build();
+  const auto* space = built.linux->find_namespace(spec::NamespaceType::kUser);
+  ASSERT_NE(space, nullptr);
+  EXPECT_EQ(space->path, "/proc/77/fd/3");
+  EXPECT_EQ(built.linux->uid_mappings.at(0).host_id, 65536U);
+  EXPECT_EQ(built.linux->gid_mappings.at(0).host_id, 70000U);
+  EXPECT_THAT(mount_at(built, "/v")->options, ElementsAre("rbind", "rprivate", "rw", "ridmap"));
+  EXPECT_EQ(mount_at(built, "/v")->gid_mappings.at(0).host_id, 70000U);
+  EXPECT_THAT(mount_at(built, "/dev/pts")->options, Contains("gid=5"));
+  EXPECT_THAT(built.process->capabilities->bounding, Contains("CAP_CHOWN")) << "a new user namespace has them";
+  pod.mutable_linux()->mutable_security_context()->set_privileged(true);
+  security().set_privileged(true);
+  mount.set_propagation(pb::PROPAGATION_BIDIRECTIONAL);
+  EXPECT_THAT(refusal().text(), HasSubstr("from a pod with a user namespace"));
+  mount.set_propagation(pb::PROPAGATION_PRIVATE);
+  for (auto* options : {security().mutable_namespace_options(),
+                        pod.mutable_linux()->mutable_security_context()->mutable_namespace_options()}) {
+    options->mutable_userns_options()->mutable_gids(0)->set_length(5);
+  }
+  EXPECT_THAT(mount_at(build(), "/dev/pts")->options, Not(Contains("gid=5"))) << "nobody's there";
+}
+
 TEST_F(SpecBuilder, MountsOfTheRequest) {
   const auto add = [this](const char* from, const char* to) {
     auto* mount = container.add_mounts();
@@ -275,7 +315,7 @@ TEST_F(SpecBuilder, MountsOfTheRequest) {
   security().set_privileged(false);
   container.clear_mounts();
   add("/b", "/b")->add_uidmappings()->set_length(1);
-  EXPECT_EQ(refusal().code(), Code::kUnsupported);
+  EXPECT_EQ(refusal().code(), Code::kInvalid);
   container.clear_mounts();
   add("/b", "/b")->add_mount_options("lowerdir=/x");
   EXPECT_EQ(refusal().code(), Code::kInvalid);

@@ -2,6 +2,7 @@
 #include <array>
 
 #include "base/strings.h"
+#include "cri/pod_files.h"
 #include "cri/seccomp_default.h"
 #include "cri/spec_builder.h"
 #include "spec/json_text.h"
@@ -40,9 +41,8 @@ Result<std::vector<spec::Namespace>> namespaces(const SpecInput& input) {
   const auto& options = security.namespace_options();
   const std::string shim = "/proc/" + std::to_string(input.facts.shim_pid) + "/ns/";
   std::vector<spec::Namespace> all = {space(Type::kMount)};
-  if (options.has_userns_options() && options.userns_options().mode() == pb::POD) {
-    return fail(Code::kUnsupported, "user namespaces are not built yet");
-  }
+  BERTH_TRY(check_container_ids(options, input.facts.ids), "container");
+  if (input.facts.ids) all.push_back(space(Type::kUser, user_namespace_path(input.facts.shim_pid)));
   if (options.pid() != pb::NODE) {
     BERTH_ASSIGN(auto pid, pid_namespace(input, options), "container");
     all.push_back(std::move(pid));
@@ -190,6 +190,11 @@ Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& pro
   BERTH_TRY(check_selinux(security.selinux_options(), input.host), "security_context");
   spec::Linux out;
   BERTH_ASSIGN(out.namespaces, namespaces(input), "namespace_options");
+  if (input.facts.ids) {
+    // Said beside the namespace too: a runtime that looks for whom the files belong to looks here.
+    out.uid_mappings = {input.facts.ids->uids};
+    out.gid_mappings = {input.facts.ids->gids};
+  }
   BERTH_ASSIGN(out.resources, build_resources(input.container.linux().resources(), input.host), "resources");
   add_devices(input, out);
   out.cgroups_path = input.facts.cgroup_parent + "/" + input.container_id;

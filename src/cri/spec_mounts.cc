@@ -27,8 +27,10 @@ std::vector<spec::Mount> standard_mounts(const SpecInput& input) {
   std::vector<spec::Mount> mounts;
   mounts.push_back(make("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
   mounts.push_back(make("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
-  mounts.push_back(
-      make("/dev/pts", "devpts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
+  std::vector<std::string> pts = {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
+  constexpr std::uint32_t kTtyGroup = 5;
+  if (!input.facts.ids || input.facts.ids->gids.size > kTtyGroup) pts.push_back("gid=" + std::to_string(kTtyGroup));
+  mounts.push_back(make("/dev/pts", "devpts", "devpts", std::move(pts)));
   mounts.push_back(make("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   mounts.push_back(make("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", sys_mode}));
   mounts.push_back(make("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", sys_mode}));
@@ -75,9 +77,6 @@ Result<> check_image_volume(const pb::Mount& mount, const std::string& name) {
   if (mount.propagation() != pb::PROPAGATION_PRIVATE) {
     return fail(Code::kInvalid, name + ": an image is mounted with private propagation");
   }
-  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
-    return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
-  }
   if (!is_sub_path(mount.image_sub_path())) {
     return fail(Code::kInvalid, name + ": image_sub_path \"" + mount.image_sub_path() + "\" leaves the image");
   }
@@ -89,7 +88,7 @@ Result<> check_image_volume(const pb::Mount& mount, const std::string& name) {
   return check_options(mount, name);
 }
 
-Result<> check_request(const pb::Mount& mount, bool privileged) {
+Result<> check_request(const pb::Mount& mount, bool privileged, bool own_users) {
   const std::string name = "mount " + mount.container_path();
   if (mount.container_path().empty()) return fail(Code::kInvalid, "mounts: empty container_path");
   for (const auto& path : {mount.container_path(), mount.host_path()}) {
@@ -98,9 +97,6 @@ Result<> check_request(const pb::Mount& mount, bool privileged) {
   if (is_image_volume(mount)) return check_image_volume(mount, name);
   if (!mount.image_sub_path().empty()) return fail(Code::kInvalid, name + ": image_sub_path without an image");
   if (!mount.host_path().starts_with('/')) return fail(Code::kInvalid, name + ": host_path is not absolute");
-  if (mount.uidmappings_size() > 0 || mount.gidmappings_size() > 0) {
-    return fail(Code::kUnsupported, name + ": id-mapped mounts are not built yet");
-  }
   if (!pb::MountPropagation_IsValid(mount.propagation())) return fail(Code::kInvalid, name + ": unknown propagation");
   if (mount.recursive_read_only() && (!mount.readonly() || mount.propagation() != pb::PROPAGATION_PRIVATE)) {
     return fail(Code::kInvalid, name + ": recursive_read_only wants readonly and private propagation");
@@ -109,7 +105,31 @@ Result<> check_request(const pb::Mount& mount, bool privileged) {
   if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL && !privileged) {
     return fail(Code::kInvalid, name + ": propagation BIDIRECTIONAL is for privileged containers alone");
   }
+  // Its root is nobody on the host, and must not mount there.
+  if (mount.propagation() == pb::PROPAGATION_BIDIRECTIONAL && own_users) {
+    return fail(Code::kInvalid, name + ": propagation BIDIRECTIONAL from a pod with a user namespace");
+  }
   return check_options(mount, name);
+}
+
+/// One range as an option of the root mount (docs/shim.md).
+std::string range_option(const char* name, const spec::IdMapping& range) {
+  return std::string(name) + "=" + std::to_string(range.container_id) + ":" + std::to_string(range.host_id) + ":" +
+         std::to_string(range.size);
+}
+
+/// Whom the files of an image belong to: what the request says, else the pod.
+Result<> add_image_ids(const pb::Mount& asked, const std::optional<PodIds>& pod, spec::Mount& mount) {
+  const std::string name = "mount " + asked.container_path();
+  BERTH_ASSIGN(auto ids, mount_ids(asked), name);
+  if (ids.uids.empty() && pod) ids = {{pod->uids}, {pod->gids}};
+  if (ids.uids.empty()) return {};
+  if (ids.uids.size() > 1 || ids.gids.size() > 1) {
+    return fail(Code::kUnsupported, name + ": an image with more than one range of ids");
+  }
+  mount.options.push_back(range_option("uidmap", ids.uids.front()));
+  mount.options.push_back(range_option("gidmap", ids.gids.front()));
+  return {};
 }
 
 /// `volume`: the image's layers, as store.h gives them.
@@ -124,17 +144,25 @@ spec::Mount image_mount(const pb::Mount& asked, const image::RootfsMount& volume
 
 Result<spec::Mount> request_mount(const SpecInput& input, int index) {
   const auto& asked = input.container.mounts(index);
-  BERTH_TRY(check_request(asked, input.container.linux().security_context().privileged()), "mounts");
+  const bool privileged = input.container.linux().security_context().privileged();
+  BERTH_TRY(check_request(asked, privileged, input.facts.ids.has_value()), "mounts");
   if (is_image_volume(asked)) {
     const auto volume = input.image_volumes.find(index);
     if (volume == input.image_volumes.end()) return fail(Code::kInternal, "mounts: an image that was not looked up");
-    return image_mount(asked, volume->second);
+    auto mount = image_mount(asked, volume->second);
+    BERTH_TRY(add_image_ids(asked, input.facts.ids, mount), "mounts");
+    return mount;
   }
   const bool both_ways = asked.propagation() == pb::PROPAGATION_BIDIRECTIONAL;
   const bool inwards = asked.propagation() == pb::PROPAGATION_HOST_TO_CONTAINER;
   const char* propagation = both_ways ? "rshared" : inwards ? "rslave" : "rprivate";
   const char* mode = asked.recursive_read_only() ? "rro" : asked.readonly() ? "ro" : "rw";
   auto mount = make(clean_path(asked.container_path()), "bind", asked.host_path(), {"rbind", propagation, mode});
+  BERTH_ASSIGN(auto ids, mount_ids(asked), "mount " + asked.container_path());
+  // With what is mounted below the volume, as the bind is: half a tree of one's own would be a riddle.
+  if (!ids.uids.empty()) mount.options.emplace_back("ridmap");
+  mount.uid_mappings = std::move(ids.uids);
+  mount.gid_mappings = std::move(ids.gids);
   // A copy of what the shim sees is no peer of the host's mount, and where the host's root is not shared it has not
   // what was mounted since the shim's start: the shim makes this one where the host is.
   if (both_ways || inwards || !input.host.shared_mounts) mount.options.emplace_back("X-berth.host");

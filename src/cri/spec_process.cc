@@ -176,7 +176,10 @@ Result<spec::Process> build_process(const SpecInput& input, std::vector<std::str
   process.user.uid = input.user.ids.uid;
   process.user.gid = input.user.ids.gid;
   process.user.additional_gids = input.user.ids.groups;
-  BERTH_ASSIGN(process.capabilities, build_capabilities(security, input.host, warnings), "capabilities");
+  HostFacts host = input.host;
+  // A new user namespace begins with all of them, whatever its maker has.
+  if (input.facts.ids) host.bounding_caps = all_caps();
+  BERTH_ASSIGN(process.capabilities, build_capabilities(security, host, warnings), "capabilities");
   process.no_new_privileges = security.no_new_privs();
   process.oom_score_adj =
       static_cast<std::int32_t>(std::clamp<std::int64_t>(container.linux().resources().oom_score_adj(), -1000, 1000));

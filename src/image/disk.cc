@@ -242,14 +242,25 @@ Result<> Disk::own_image(const std::string& id, const ImageRecord& image) const 
   return failpoint("rootfs.owned");
 }
 
-Result<> Disk::make_container(const std::string& id, const ImageRecord& image) const {
+Result<> Disk::make_container(const std::string& id, const ImageRecord& image,
+                              const std::optional<RootfsIds>& ids) const {
   BERTH_TRY(own_image(id, image), "container");
   const std::string dir = container_dir(id);
   const std::string upper = dir + "/upper";
   BERTH_TRY(make_folder(upper), "container");
   const bool usual = image.root_mode == 0755 && image.root_uid == 0 && image.root_gid == 0 && (umask_ & 0755) == 0;
-  if (!usual) {
-    if (::chown(upper.c_str(), image.root_uid, image.root_gid) != 0) return fail_errno(errno, "chown " + upper);
+  if (!usual || ids) {
+    auto uid = image.root_uid;
+    auto gid = image.root_gid;
+    if (ids) {
+      if (uid >= ids->uid_count || gid >= ids->gid_count) {
+        return fail(Code::kInvalid, "the image's root folder belongs to " + std::to_string(uid) + ":" +
+                                        std::to_string(gid) + ", which the pod's user namespace does not have");
+      }
+      uid += ids->first_uid;
+      gid += ids->first_gid;
+    }
+    if (::chown(upper.c_str(), uid, gid) != 0) return fail_errno(errno, "chown " + upper);
     if (::chmod(upper.c_str(), image.root_mode) != 0) return fail_errno(errno, "chmod " + upper);
   }
   return make_folder(dir + "/work");

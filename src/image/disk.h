@@ -1,10 +1,12 @@
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "image/store.h"
 
 namespace berth::image {
 
@@ -87,8 +89,9 @@ class Disk final {
   Result<> write_ref(const RefRecord& record) const;
   Result<> remove_ref(const std::string& name) const;
 
-  /// containers/<id>/{upper,work,image}; present ones are kept.
-  Result<> make_container(const std::string& id, const ImageRecord& image) const;
+  /// containers/<id>/{upper,work,image}; present ones are kept. `ids`: kInvalid when the image's root is nobody's
+  /// there.
+  Result<> make_container(const std::string& id, const ImageRecord& image, const std::optional<RootfsIds>& ids) const;
   /// Its first part: the folder and the note of the image that it holds.
   Result<> own_image(const std::string& id, const ImageRecord& image) const;
 

@@ -49,6 +49,14 @@ struct RootfsMount {
   std::vector<std::string> options;
 };
 
+/// The ids of the host that stand for 0 and up on the disk, where a container sees its files as its own.
+struct RootfsIds {
+  std::uint32_t first_uid = 0;
+  std::uint32_t uid_count = 0;
+  std::uint32_t first_gid = 0;
+  std::uint32_t gid_count = 0;
+};
+
 struct FsUsage {
   std::int64_t timestamp_ns = 0;
   std::string mountpoint;  ///< the folder whose filesystem holds the store
@@ -94,8 +102,10 @@ class Store {
   /// Layers still used by a container stay until that container is gone.
   virtual Result<> remove(std::string_view name_or_id) = 0;
 
-  /// Makes the writable layer of container `container_id` over image `image_id`. Idempotent.
-  virtual Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id) = 0;
+  /// Makes the writable layer of container `container_id` over image `image_id`. Idempotent. With `ids` the mount has
+  /// the options uidmap and gidmap, which map the layers, and the writable layer is owned by the ids of the host.
+  virtual Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id,
+                                             const std::optional<RootfsIds>& ids) = 0;
   /// Holds image `image_id` for a volume, until remove_rootfs(volume_id): what is to be mounted, read-only, without a
   /// writable layer. Idempotent.
   virtual Result<RootfsMount> prepare_volume(const std::string& volume_id, const std::string& image_id) = 0;

@@ -43,7 +43,8 @@ class StoreImpl final : public Store {
   [[nodiscard]] std::vector<ImageInfo> list() const override;
   [[nodiscard]] std::optional<ImageInfo> find(std::string_view name_or_id) const override;
   Result<> remove(std::string_view name_or_id) override;
-  Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id) override;
+  Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id,
+                                     const std::optional<RootfsIds>& ids) override;
   Result<RootfsMount> prepare_volume(const std::string& volume_id, const std::string& image_id) override;
   Result<> remove_rootfs(const std::string& container_id) override;
   [[nodiscard]] std::vector<std::string> rootfs_holders() const override;

@@ -35,11 +35,12 @@ Result<ImageRecord> StoreImpl::hold_image(const std::string& container_id, const
   return image->record;
 }
 
-Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, const std::string& image_id) {
+Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, const std::string& image_id,
+                                              const std::optional<RootfsIds>& ids) {
   if (!valid_id(container_id))
     return fail(Code::kInvalid, "container id \"" + printable(container_id) + "\" is not valid");
   BERTH_ASSIGN(const ImageRecord record, hold_image(container_id, image_id), "prepare root file system");
-  if (auto made = disk_.make_container(container_id, record); !made) {
+  if (auto made = disk_.make_container(container_id, record, ids); !made) {
     ignore(remove_rootfs(container_id), "the failure to make it is what the caller must see");
     return fail(std::move(made).error().in("prepare root file system"));
   }
@@ -47,6 +48,10 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
   const std::string dir = disk_.container_dir(container_id);
   RootfsMount out{"overlay", "overlay", {}};
   out.options = {"lowerdir=" + join(lower_dirs(record), ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
+  if (ids) {
+    out.options.push_back("uidmap=0:" + std::to_string(ids->first_uid) + ":" + std::to_string(ids->uid_count));
+    out.options.push_back("gidmap=0:" + std::to_string(ids->first_gid) + ":" + std::to_string(ids->gid_count));
+  }
   if (overlay_index_off_) out.options.emplace_back("index=off");
   // Nothing of a container's writable layer is used again after the kernel went down, so no sync of it is worth waiting
   // for.

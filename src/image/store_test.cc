@@ -290,18 +290,19 @@ TEST_F(StoreTest, ContainersHoldTheirLayers) {
     auto store = open();
     const auto info = store->pull(server.host() + "/a:1", {});
     ASSERT_TRUE(info);
-    EXPECT_EQ(store->prepare_rootfs("c1", "sha256:" + std::string(64, '0')).error().code(), Code::kNotFound);
-    EXPECT_EQ(store->prepare_rootfs("../x", info->id).error().code(), Code::kInvalid);
-    const auto first = store->prepare_rootfs("c1", info->id);
+    EXPECT_EQ(store->prepare_rootfs("c1", "sha256:" + std::string(64, '0'), std::nullopt).error().code(),
+              Code::kNotFound);
+    EXPECT_EQ(store->prepare_rootfs("../x", info->id, std::nullopt).error().code(), Code::kInvalid);
+    const auto first = store->prepare_rootfs("c1", info->id, std::nullopt);
     ASSERT_TRUE(first) << first.error().text();
-    const auto again = store->prepare_rootfs("c1", info->id);
+    const auto again = store->prepare_rootfs("c1", info->id, std::nullopt);
     ASSERT_TRUE(again);
     EXPECT_EQ(first->options, again->options);
     const std::string tree = store->layer_dirs(info->id)->at(0);
     ASSERT_TRUE(store->remove(info->id));
     EXPECT_TRUE(store->list().empty());
     EXPECT_EQ(content(tree + "/file"), "text");
-    EXPECT_EQ(store->prepare_rootfs("c2", info->id).error().code(), Code::kNotFound);
+    EXPECT_EQ(store->prepare_rootfs("c2", info->id, std::nullopt).error().code(), Code::kNotFound);
     store.reset();
     store = open();
     EXPECT_TRUE(store->list().empty());
@@ -341,7 +342,7 @@ TEST_F(StoreTest, VolumesHoldTheirLayers) {
     ASSERT_EQ(first->options.size(), 1U);
     // Two folders even of one layer, and no place to write to.
     EXPECT_TRUE(first->options[0].starts_with("lowerdir=" + tree + ":")) << first->options[0];
-    ASSERT_TRUE(store->prepare_rootfs("c1", info->id));
+    ASSERT_TRUE(store->prepare_rootfs("c1", info->id, std::nullopt));
     ASSERT_TRUE(store->remove(info->id));
     ASSERT_TRUE(store->remove_rootfs("c1"));
     EXPECT_EQ(content(tree + "/file"), "text");
@@ -399,7 +400,7 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
       ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
       ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
       const auto mount_at = [&](const std::string& id, const std::string& container) {
-        const auto rootfs = store->prepare_rootfs(container, id);
+        const auto rootfs = store->prepare_rootfs(container, id, std::nullopt);
         ASSERT_TRUE(rootfs);
         ASSERT_EQ(::mount("overlay", at.c_str(), "overlay", 0, join(rootfs->options, ",").c_str()), 0)
             << strerror(errno);
@@ -508,7 +509,7 @@ TEST_F(StoreTest, RemovesAnUpperFolderHoweverDeep) {
     auto store = open();
     const auto info = store->pull(server.host() + "/a:1", {});
     ASSERT_TRUE(info);
-    ASSERT_TRUE(store->prepare_rootfs("c1", info->id));
+    ASSERT_TRUE(store->prepare_rootfs("c1", info->id, std::nullopt));
     UniqueFd at(::open((sandbox_.dir() + "/store/containers/c1/upper").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     for (int i = 0; i < 1500; ++i) {
       ASSERT_EQ(::mkdirat(at.get(), "d", 0755), 0);

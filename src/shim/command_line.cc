@@ -24,6 +24,8 @@ Result<> set_action(CommandLine& line, std::string_view word) {
     line.action = Action::kStart;
   } else if (word == "delete") {
     line.action = Action::kDelete;
+  } else if (word == "features") {
+    line.action = Action::kFeatures;
   } else {
     return fail(Code::kInvalid, "unknown action " + std::string(word.substr(0, 64)) + ": use start, serve or delete");
   }

@@ -7,7 +7,7 @@
 
 namespace berth::shim {
 
-enum class Action : std::uint8_t { kServe, kStart, kDelete, kVersion, kInfo };
+enum class Action : std::uint8_t { kServe, kStart, kDelete, kFeatures, kVersion, kInfo };
 
 struct CommandLine {
   Action action = Action::kServe;

@@ -84,6 +84,7 @@ Result<> ExecSync::begin(const ExecSyncParams& params, Job& job) {
   BERTH_TRY(spec::validate(process), "process");
   BERTH_ASSIGN(os::Pipe out, os::make_pipe(), "stdout");
   BERTH_ASSIGN(os::Pipe err, os::make_pipe(), "stderr");
+  for (const int fd : {out.write.get(), err.write.get()}) BERTH_TRY(give_stream(pod_.options().root, fd), "output");
   job.owner = container;
   auto made = pod_.run_in(*container, process, {-1, out.write.get(), err.write.get()}, job.sub_cgroup);
   if (!made) {

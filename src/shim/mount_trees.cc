@@ -122,13 +122,18 @@ Result<UniqueFd> part_of(int tree, const std::string& path, const std::string& p
   return part;
 }
 
+/// What says which files they are, and whose.
+bool is_of_image(std::string_view option) {
+  return option.starts_with(kLowerDir) || option.starts_with("uidmap=") || option.starts_with("gidmap=");
+}
+
 Result<UniqueFd> make_image(spec::Mount& mount, const Marks& marks, const std::string& place) {
   if (mount.type != "overlay") return fail(Code::kInvalid, "an image is an overlay");
   RootMount wanted{mount.type, mount.source, {"ro"}};
   for (const auto& option : mount.options) {
-    if (option.starts_with(kLowerDir)) wanted.options.push_back(option);
+    if (is_of_image(option)) wanted.options.push_back(option);
   }
-  std::erase_if(mount.options, [](const std::string& option) { return option.starts_with(kLowerDir); });
+  std::erase_if(mount.options, is_of_image);
   BERTH_ASSIGN(const RootPlan plan, plan_root(wanted), "image");
   BERTH_ASSIGN(UniqueFd tree, make_root(plan, place), "image");
   if (!marks.sub_path || marks.sub_path->empty()) return tree;

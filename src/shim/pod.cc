@@ -45,7 +45,7 @@ Pod::Pod(event::Loop& loop, engine::Engine& engine, PodOptions options)
       engine_(engine),
       options_(std::move(options)),
       scratch_(loop, LogStream::out_bytes(options_.log_max_line_bytes)),
-      io_{loop, scratch_, options_.log_max_line_bytes},
+      io_{loop, scratch_, options_.log_max_line_bytes, options_.root},
       changes_(loop),
       reaper_(loop),
       leftovers_(options_.folder) {}

@@ -28,6 +28,7 @@ struct PodOptions {
   std::string folder;  ///< the pod's, absolute
   std::size_t log_max_line_bytes = 16384;
   OomProtection oom;
+  std::optional<PodRoot> root{};  ///< with a user namespace
   /// A file of the host's mount namespace, where this process has one of its own; invalid: it is in the host's.
   UniqueFd host_mounts;
   /// Called when a process has ended and was marked so; `exec_id` "": the container's first. May be empty.

@@ -16,12 +16,14 @@
 #include <string_view>
 
 #include "os/caps.h"
+#include "os/channel.h"
 #include "os/clone.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/namespace.h"
 #include "os/pidfd.h"
 #include "os/process_attr.h"
+#include "os/socket.h"
 
 // pod_init_image.cc
 extern const char kPodInitBegin[] asm("berth_pod_init_begin");
@@ -72,12 +74,18 @@ bool is_orphan(int report) {
 }
 
 /// In the child; returns only what went wrong.
-Result<> become_init(int program, int report) {
+Result<> become_init(int program, int report, bool in_user_namespace) {
   os::reset_signals();
+  // Whoever is nobody there can own no file system.
+  if (in_user_namespace) BERTH_TRY(os::set_ids(0, 0), "user");
   BERTH_TRY(enter_empty_root(), "root");
   BERTH_TRY(os::limit_bounding_caps(0), "capabilities");
   BERTH_TRY(os::set_groups({}), "groups");
-  BERTH_TRY(os::set_ids(kNobody, kNobody), "user");
+  if (!os::set_ids(kNobody, kNobody)) {
+    // Not in a small user namespace: then the pod's own root, without capabilities as well.
+    BERTH_TRY(os::set_ids(0, 0), "user");
+    BERTH_TRY(os::set_caps({}), "user");
+  }
   // After the change of user, which makes the kernel forget it.
   BERTH_TRY(os::set_parent_death_signal(SIGKILL), "parent-death signal");
   if (is_orphan(report)) ::_exit(1);
@@ -91,15 +99,52 @@ Result<> become_init(int program, int report) {
 
 }  // namespace
 
-Result<PodInit> PodInit::start() {
+/// Who clones in a user namespace must live in it, which this process must not: so a helper does, whose child the
+/// kernel makes ours. As clone_process().
+Result<os::Cloned> clone_in_user_namespace(int user_namespace, os::CloneOptions options, os::Pipe& report) {
+  BERTH_ASSIGN(auto pair, os::unix_socketpair(), "helper");
+  BERTH_ASSIGN(const os::Cloned helper, os::clone_process({}), "helper");
+  if (helper.pid == 0) {
+    pair.first.reset();
+    report.read.reset();
+    os::ChannelMessage message;
+    options.flags |= CLONE_PARENT;
+    const auto entered = os::join_namespaces(user_namespace, CLONE_NEWUSER);
+    auto made = entered ? os::clone_process(options) : Result<os::Cloned>(fail(entered.error()));
+    if (made && made->pid == 0) {
+      os::Cloned child;
+      child.pid = 0;
+      return child;
+    }
+    message.code = made ? made->pid : -1;
+    if (made) message.fd = std::move(made->pidfd);
+    if (!made) message.text = made.error().text();
+    ignore(os::send_message(pair.second.get(), message), "the end of the stream says as much");
+    ::_exit(0);
+  }
+  pair.second.reset();
+  auto message = os::receive_message(pair.first.get());
+  ignore(os::reap_pidfd(helper.pidfd.get()), "a child of ours");
+  if (!message) return fail(std::move(message).error().in("helper"));
+  if (!message->fd.valid()) return fail(Code::kInternal, "helper: " + message->text);
+  os::Cloned cloned;
+  cloned.pid = message->code;
+  cloned.pidfd = std::move(message->fd);
+  return cloned;
+}
+
+Result<PodInit> PodInit::start(int user_namespace) {
   BERTH_ASSIGN(const UniqueFd program, program_file(), "pod init");
   BERTH_ASSIGN(os::Pipe report, os::make_pipe(), "pod init");
   os::CloneOptions options;
   options.flags = CLONE_NEWPID | CLONE_NEWNS;
-  BERTH_ASSIGN(os::Cloned cloned, os::clone_process(options), "pod init");
+  BERTH_ASSIGN(
+      os::Cloned cloned,
+      user_namespace < 0 ? os::clone_process(options) : clone_in_user_namespace(user_namespace, options, report),
+      "pod init");
   if (cloned.pid == 0) {
     report.read.reset();
-    const auto failed = become_init(program.get(), report.write.get());
+    const auto failed = become_init(program.get(), report.write.get(), user_namespace >= 0);
     if (!failed) ignore(os::write_all(report.write.get(), failed.error().text()), "the end of the pipe says as much");
     ::_exit(1);
   }

@@ -15,7 +15,8 @@ class PodInit final {
  public:
   /// Starts it; returns when its program runs. For a process with one thread, whose children must not be reaped by
   /// anybody meanwhile. Errors: by errno, naming the step.
-  [[nodiscard]] static Result<PodInit> start();
+  /// `user_namespace`: borrowed, whose pid namespace it is then; -1: ours.
+  [[nodiscard]] static Result<PodInit> start(int user_namespace);
   PodInit(PodInit&&) noexcept = default;
   PodInit& operator=(PodInit&&) noexcept = delete;
   PodInit(const PodInit&) = delete;

@@ -47,6 +47,13 @@ Result<mode_t> file_type(int fd, const std::string& path) {
 
 }  // namespace
 
+Result<> give_stream(const std::optional<PodRoot>& root, int fd) {
+  struct stat info{};
+  if (!root || fd < 0 || ::fstat(fd, &info) != 0 || !S_ISFIFO(info.st_mode)) return {};
+  if (::fchown(fd, root->uid, root->gid) != 0) return fail_errno(errno, "give a stream to the pod's root");
+  return {};
+}
+
 Result<std::unique_ptr<ProcessIo>> ProcessIo::open(IoContext& context, const StdioPaths& paths) {
   std::unique_ptr<ProcessIo> io(new ProcessIo(context));
   io->terminal_ = paths.terminal;
@@ -57,6 +64,9 @@ Result<std::unique_ptr<ProcessIo>> ProcessIo::open(IoContext& context, const Std
   BERTH_TRY(io->open_output(kOut, out), "open stdout");
   // A terminal has one stream of output.
   if (!paths.terminal) BERTH_TRY(io->open_output(kErr, err), "open stderr");
+  for (const UniqueFd& fd : io->child_) {
+    if (!paths.terminal) BERTH_TRY(give_stream(context.root, fd.get()), "standard streams");
+  }
   return io;
 }
 

@@ -1,7 +1,10 @@
 #pragma once
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -26,12 +29,23 @@ struct StdioPaths {
   std::string err;
 };
 
+/// Whom the host sees as the root of a pod with a user namespace.
+struct PodRoot {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
 /// What one shim's processes share for their output.
 struct IoContext {
   event::Loop& loop;
   Scratch& scratch;
   std::size_t max_line_bytes;
+  std::optional<PodRoot> root{};
 };
+
+/// Gives a pipe or FIFO that a process is to get to its root, who may then open it again (/dev/stdout) and hand it to
+/// its user. Nothing without `root`.
+[[nodiscard]] Result<> give_stream(const std::optional<PodRoot>& root, int fd);
 
 /// The three streams of one container process: what the process gets, and what happens to the other ends. FIFOs and
 /// files are handed to the process itself, so that no byte passes through the shim; only CRI logs and terminals are

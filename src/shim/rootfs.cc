@@ -9,6 +9,7 @@
 
 #include "os/file.h"
 #include "os/mount.h"
+#include "shim/mapped_layers.h"
 
 namespace berth::shim {
 namespace {
@@ -102,6 +103,10 @@ Result<RootPlan> plan_root(const RootMount& mount) {
     if (option == "bind" || option == "rbind") {
       plan.bind = true;
       plan.recursive = plan.recursive || option == "rbind";
+    } else if (option.starts_with("uidmap=")) {
+      BERTH_ASSIGN(plan.uid_map, parse_id_range(std::string_view(option).substr(7)), "root mount: uidmap");
+    } else if (option.starts_with("gidmap=")) {
+      BERTH_ASSIGN(plan.gid_map, parse_id_range(std::string_view(option).substr(7)), "root mount: gidmap");
     } else if (option.starts_with("X-containerd.")) {
       return fail(Code::kUnsupported, "root mount option " + option);
     } else if (!known && plan.type == "overlay" && option.starts_with("lowerdir=")) {
@@ -111,6 +116,9 @@ Result<RootPlan> plan_root(const RootMount& mount) {
       const bool flag = equals == std::string::npos;
       plan.settings.push_back({option.substr(0, equals), flag ? std::string() : option.substr(equals + 1), flag});
     }
+  }
+  if (plan.uid_map.empty() != plan.gid_map.empty()) {
+    return fail(Code::kInvalid, "root mount: uidmap and gidmap belong together");
   }
   if (plan.bind) {
     if (plan.source.empty()) return fail(Code::kInvalid, "root mount: bind without a source");
@@ -162,15 +170,36 @@ Result<UniqueFd> make_overlay_by_mount(const RootPlan& plan, const std::string& 
   return tree;
 }
 
-Result<UniqueFd> make_root(const RootPlan& plan, const std::string& spare_folder) {
-  if (plan.bind) return make_bind(plan);
+namespace {
+
+Result<UniqueFd> make_overlay(const RootPlan& plan, const std::string& spare_folder) {
   auto tree = make_filesystem(plan);
-  if (tree || plan.type != "overlay") return tree;
+  if (tree) return tree;
   // FALLBACK until kernel 6.7: no "lowerdir+", and a list in one string is cut at 255 bytes by fsconfig(2); mount(2)
   // takes a page. Also for upper folders with long names.
   if (tree.error().errno_value() != EINVAL && tree.error().errno_value() != ENOSYS) return tree;
   auto second = make_overlay_by_mount(plan, spare_folder);
   if (second) return second;
+  return tree;
+}
+
+}  // namespace
+
+Result<UniqueFd> make_root(const RootPlan& plan, const std::string& spare_folder) {
+  const bool overlay = !plan.bind && plan.type == "overlay";
+  UniqueFd map;
+  if (!plan.uid_map.empty()) {
+    BERTH_ASSIGN(map, open_root_map(plan.uid_map, plan.gid_map), "root mount");
+  }
+  if (overlay && map.valid()) {
+    BERTH_ASSIGN(const MappedLayers layers, MappedLayers::attach(plan.lower, map.get(), spare_folder), "root mount");
+    RootPlan mapped = plan;
+    mapped.lower = layers.paths();
+    return make_overlay(mapped, spare_folder);
+  }
+  if (overlay) return make_overlay(plan, spare_folder);
+  auto tree = plan.bind ? make_bind(plan) : make_filesystem(plan);
+  if (tree && map.valid()) BERTH_TRY(map_mount(tree->get(), map.get()), "root mount");
   return tree;
 }
 

@@ -1,26 +1,33 @@
 #include "shim/sandbox.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/strings.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/namespace.h"
 #include "os/root_path.h"
+#include "os/user_namespace.h"
 
 namespace berth::shim {
 namespace {
 
-Result<> mount_shm(const std::string& target, std::uint64_t size_bytes) {
+Result<> mount_shm(const std::string& target, const SandboxConfig& config) {
   if (::mkdir(target.c_str(), 01777) != 0 && errno != EEXIST) return fail_errno(errno, "mkdir " + target);
   BERTH_ASSIGN(const UniqueFd context, os::fs_open("tmpfs"), "pod shm");
-  BERTH_TRY(os::fs_set(context.get(), "size", std::to_string(size_bytes).c_str()), "pod shm");
+  BERTH_TRY(os::fs_set(context.get(), "size", std::to_string(config.shm_size_bytes).c_str()), "pod shm");
   BERTH_TRY(os::fs_set(context.get(), "mode", "1777"), "pod shm");
+  if (const auto& user = config.user_namespace; user) {
+    BERTH_TRY(os::fs_set(context.get(), "uid", std::to_string(user->root_uid).c_str()), "pod shm");
+    BERTH_TRY(os::fs_set(context.get(), "gid", std::to_string(user->root_gid).c_str()), "pod shm");
+  }
   BERTH_ASSIGN(const UniqueFd tree,
                os::fs_mount(context.get(), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC), "pod shm");
   return os::attach_tree_at(tree.get(), target);
@@ -48,7 +55,24 @@ Result<> write_sysctls(const SandboxConfig& config) {
       BERTH_TRY(check_own_network(), "sysctl " + name);
       network_checked = true;
     }
-    BERTH_TRY(os::write_proc(proc.get(), "sys/" + path, value), "sysctl " + name);
+    const auto write = [&]() -> Result<> { return os::write_proc(proc.get(), "sys/" + path, value); };
+    // Those of an IPC namespace obey its root and nobody else.
+    const bool as_its_root = config.user_namespace && !path.starts_with("net/");
+    BERTH_TRY(as_its_root ? os::run_as_effective_user(config.user_namespace->root_uid, write) : write(),
+              "sysctl " + name);
+  }
+  return {};
+}
+
+/// Enters what was made for the pod. Its user namespace is kept and not entered: the shim has work to do outside.
+Result<> join_made(const PodUserNamespace& user) {
+  const std::string fds = "/proc/self/fd/";
+  BERTH_TRY(os::open_namespace(fds + std::to_string(user.fd), CLONE_NEWUSER), "user namespace");
+  if (::fcntl(user.fd, F_SETFD, FD_CLOEXEC) != 0) return fail_errno(errno, "keep the user namespace");
+  for (const auto& [number, flag] : {std::pair(user.ipc_fd, CLONE_NEWIPC), std::pair(user.uts_fd, CLONE_NEWUTS)}) {
+    if (number < 0) continue;
+    const UniqueFd fd(number);
+    BERTH_TRY(os::join_namespaces(fd.get(), flag), "namespaces of the pod");
   }
   return {};
 }
@@ -68,12 +92,16 @@ Result<> enter_private_mounts() {
 }
 
 Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder) {
-  const int flags = CLONE_NEWNS | (config.pod_ipc ? CLONE_NEWIPC : 0) | (config.pod_uts ? CLONE_NEWUTS : 0);
+  const bool made = config.user_namespace.has_value();
+  if (made) BERTH_TRY(join_made(*config.user_namespace), "enter the pod");
+  const bool new_ipc = config.pod_ipc && !made;
+  const bool new_uts = config.pod_uts && !made;
+  const int flags = CLONE_NEWNS | (new_ipc ? CLONE_NEWIPC : 0) | (new_uts ? CLONE_NEWUTS : 0);
   BERTH_TRY(leave_namespaces(flags), "namespaces of the pod");
   if (config.pod_uts && !config.hostname.empty()) BERTH_TRY(os::set_hostname(config.hostname), "hostname of the pod");
   BERTH_TRY(write_sysctls(config), "pod");
   if (config.pod_ipc && config.shm_size_bytes > 0) {
-    BERTH_TRY(mount_shm(folder + "/shm", config.shm_size_bytes), "shared memory of the pod");
+    BERTH_TRY(mount_shm(folder + "/shm", config), "shared memory of the pod");
   }
   return {};
 }

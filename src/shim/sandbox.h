@@ -8,7 +8,8 @@ namespace berth::shim {
 
 /// Gives the calling process, which must have one thread, what `config` asks for: a mount namespace of its own
 /// (recursive slave of the one it came from), the pod's IPC and UTS namespaces, hostname, sysctls, and a tmpfs at
-/// `folder`/shm that nobody outside sees. `folder`: absolute or ".". All of it goes with the process; only the empty
+/// `folder`/shm that nobody outside sees. With `user_namespace` the last two are joined instead of made, and its
+/// descriptor stays open. `folder`: absolute or ".". All of it goes with the process; only the empty
 /// folder `shm` stays. Errors: kDenied a sysctl that is not the pod's; else by errno, naming the step.
 [[nodiscard]] Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder);
 

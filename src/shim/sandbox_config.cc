@@ -1,6 +1,7 @@
 #include "shim/sandbox_config.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/ids.h"
 #include "os/file.h"
@@ -34,6 +35,25 @@ bool read_engine(JsonReader& reader, std::string& word) {
   return known || reader.fail_here("must be process, external or shim");
 }
 
+bool read_user_namespace(JsonReader& reader, PodUserNamespace& out) {
+  constexpr std::uint64_t kMaxFd = 1023;
+  constexpr std::uint64_t kMaxId = 4294967294;
+  const auto read = [&reader](auto& into, std::uint64_t limit) {
+    std::uint64_t number = 0;
+    if (!reader.unsigned_number(number, limit)) return false;
+    into = static_cast<std::remove_reference_t<decltype(into)>>(number);
+    return true;
+  };
+  return reader.object([&](std::string_view name) {
+    if (name == "fd") return read(out.fd, kMaxFd);
+    if (name == "ipc_fd") return read(out.ipc_fd, kMaxFd);
+    if (name == "uts_fd") return read(out.uts_fd, kMaxFd);
+    if (name == "root_uid") return read(out.root_uid, kMaxId);
+    if (name == "root_gid") return read(out.root_gid, kMaxId);
+    return reader.skip(nullptr);
+  });
+}
+
 /// What a document says beside the configuration itself.
 struct Read {
   std::uint64_t version = 0;
@@ -47,6 +67,7 @@ bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& confi
   if (name == "hostname") return reader.string(config.hostname);
   if (name == "ipc") return read_scope(reader, config.pod_ipc);
   if (name == "uts") return read_scope(reader, config.pod_uts);
+  if (name == "user_namespace") return read_user_namespace(reader, config.user_namespace.emplace());
   if (name == "pid") return read_pid_scope(reader, config.pod_pid);
   if (name == "shm_size_bytes") return reader.unsigned_number(config.shm_size_bytes, kMaxShm);
   if (name == "engine") return read_engine(reader, read.engine);
@@ -78,6 +99,20 @@ Result<> check_engine(const SandboxConfig& config, std::string_view engine) {
   return {};
 }
 
+/// Above those of the standard streams, all different, and one for each namespace that is the pod's.
+Result<> check_user_namespace(const SandboxConfig& config) {
+  if (!config.user_namespace) return {};
+  const PodUserNamespace& user = *config.user_namespace;
+  const auto asked = [](int fd, bool wanted) { return wanted ? fd > 2 : fd == -1; };
+  if (!asked(user.fd, true) || !asked(user.ipc_fd, config.pod_ipc) || !asked(user.uts_fd, config.pod_uts)) {
+    return fail(Code::kInvalid, "a descriptor above 2 for the user namespace and for each that is the pod's");
+  }
+  if (user.fd == user.ipc_fd || user.fd == user.uts_fd || (user.ipc_fd == user.uts_fd && user.ipc_fd != -1)) {
+    return fail(Code::kInvalid, "one descriptor for two namespaces");
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
@@ -92,6 +127,7 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   if (!valid_id(config.sandbox_id)) return fail(Code::kInvalid, "sandbox_id: not an id");
   if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
   BERTH_TRY(check_engine(config, read.engine), "engine");
+  BERTH_TRY(check_user_namespace(config), "user_namespace");
   if (!config.runtime_root.empty() && !config.runtime_root.starts_with('/')) {
     return fail(Code::kInvalid, "runtime_root: not an absolute path");
   }

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,14 +12,25 @@
 
 namespace berth::shim {
 
+/// The pod's user namespace and those that belong to it, which whoever starts the shim has made: it hands them over as
+/// open descriptors.
+struct PodUserNamespace {
+  int fd = -1;         ///< of the user namespace; the shim keeps it, so that /proc/<shim>/fd/<fd> names it
+  int ipc_fd = -1;     ///< -1 with "ipc": "node"
+  int uts_fd = -1;     ///< -1 with "uts": "node"
+  uid_t root_uid = 0;  ///< whom the host sees as the pod's root
+  gid_t root_gid = 0;
+};
+
 /// sandbox.json: what the pod is to have of its own. Written by the daemon; docs/shim.md describes the members.
 struct SandboxConfig {
   std::string sandbox_id;
   std::string hostname;  ///< empty: as on the host
   bool pod_ipc = false;
   bool pod_uts = false;
-  bool pod_pid = false;              ///< one pid namespace for the pod, with an init of ours (pod_init.h)
-  std::uint64_t shm_size_bytes = 0;  ///< 0: no /dev/shm of the pod's own
+  bool pod_pid = false;  ///< one pid namespace for the pod, with an init of ours (pod_init.h)
+  std::optional<PodUserNamespace> user_namespace;
+  std::uint64_t shm_size_bytes = 0;                          ///< 0: no /dev/shm of the pod's own
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
   std::uint64_t log_max_line_bytes = 16384;

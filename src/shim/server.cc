@@ -58,6 +58,9 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   pod_options.sandbox_id = config ? config->sandbox_id : options.id;
   pod_options.folder = options.folder;
   if (config) pod_options.log_max_line_bytes = config->log_max_line_bytes;
+  if (config && config->user_namespace) {
+    pod_options.root = PodRoot{config->user_namespace->root_uid, config->user_namespace->root_gid};
+  }
   if (config && config->sandbox_id != options.id) return fail(Code::kInvalid, "sandbox.json is of another pod");
   if (config) {
     BERTH_ASSIGN(pod_options.host_mounts, os::open_namespace("/proc/self/ns/mnt", CLONE_NEWNS), "pod");
@@ -79,7 +82,7 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   Pod pod(*loop, engine, std::move(pod_options));
   BERTH_TRY(pod.start_reaping(), "children");
   if (config && config->pod_pid) {
-    BERTH_ASSIGN(PodInit init, PodInit::start(), "pod");
+    BERTH_ASSIGN(PodInit init, PodInit::start(config->user_namespace ? config->user_namespace->fd : -1), "pod");
     pod.keep_init(std::move(init));
     crashpoint("shim.pod-init.made");
   }

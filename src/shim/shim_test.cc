@@ -79,9 +79,28 @@ TEST(SandboxConfig, BadOnesAreRefused) {
         R"({"version":1,"sandbox_id":"a","engine":"external","shim":"/s","runtime_binary":"/b"})",
         R"({"version":1,"sandbox_id":"a","engine":"external","runtime_binary":"/b","runtime_root":"r"})",
         R"({"version":1,"sandbox_id":"a","log_max_line_bytes":99999999})",
+        R"({"version":1,"sandbox_id":"a","user_namespace":{}})",
+        R"({"version":1,"sandbox_id":"a","user_namespace":{"fd":2}})",
+        R"({"version":1,"sandbox_id":"a","user_namespace":{"fd":3,"ipc_fd":4}})",
+        R"({"version":1,"sandbox_id":"a","ipc":"pod","user_namespace":{"fd":3}})",
+        R"({"version":1,"sandbox_id":"a","ipc":"pod","user_namespace":{"fd":3,"ipc_fd":3}})",
+        R"({"version":1,"sandbox_id":"a","user_namespace":{"fd":3,"root_uid":4294967295}})",
         R"({"version":1,"sandbox_id":"a"} x)"}) {
     EXPECT_FALSE(parse_sandbox_config(text)) << text;
   }
+}
+
+TEST(SandboxConfig, AUserNamespace) {
+  const auto config = parse_sandbox_config(
+      R"({"version":1,"sandbox_id":"a","ipc":"pod","uts":"pod",
+    "user_namespace":{"fd":3,"ipc_fd":4,"uts_fd":5,"root_uid":65536,"root_gid":70000,"new":1}})");
+  ASSERT_TRUE(config) << config.error().text();
+  ASSERT_TRUE(config->user_namespace);
+  EXPECT_EQ(config->user_namespace->fd, 3);
+  EXPECT_EQ(config->user_namespace->ipc_fd, 4);
+  EXPECT_EQ(config->user_namespace->uts_fd, 5);
+  EXPECT_EQ(config->user_namespace->root_uid, 65536U);
+  EXPECT_EQ(config->user_namespace->root_gid, 70000U);
 }
 
 TEST(SandboxConfig, ARuntimeOfItsOwn) {
@@ -189,12 +208,25 @@ TEST(RootPlan, BindAndImages) {
   EXPECT_THAT(image->settings, ElementsAre(RootPlan::Setting{"ro", "", true}));
 }
 
+TEST(RootPlan, OwnersOfFiles) {
+  const auto plan = plan_root({"overlay", "overlay", {"lowerdir=/l/1", "uidmap=0:65536:1000", "gidmap=0:70000:1000"}});
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->uid_map, "0 65536 1000\n");
+  EXPECT_EQ(plan->gid_map, "0 70000 1000\n");
+  EXPECT_THAT(plan->settings, IsEmpty());
+}
+
 TEST(RootPlan, BadOnesAreRefused) {
   EXPECT_EQ(plan_root({"", "/x", {}}).error().code(), Code::kInvalid);
   EXPECT_EQ(plan_root({"bind", "", {}}).error().code(), Code::kInvalid);
   EXPECT_EQ(plan_root({"overlay", "overlay", {"upperdir=/u"}}).error().code(), Code::kInvalid);
   EXPECT_EQ(plan_root({"overlay", "overlay", {"lowerdir=/a::/b"}}).error().code(), Code::kInvalid);
   EXPECT_EQ(plan_root({"ext4", "/x", {"X-containerd.mkfs=1"}}).error().code(), Code::kUnsupported);
+  for (const char* map : {"0:1", "0:1:0", "a:1:2", "0:1:2:3", "0:1:4294967296", "-1:1:2", ""}) {
+    const std::string word = std::string("uidmap=") + map;
+    EXPECT_EQ(plan_root({"bind", "/x", {word, "gidmap=0:1:2"}}).error().code(), Code::kInvalid) << map;
+  }
+  EXPECT_EQ(plan_root({"bind", "/x", {"uidmap=0:1:2"}}).error().code(), Code::kInvalid);
 }
 
 TEST(CommandLine, ContainerdsFlags) {

@@ -315,10 +315,6 @@ TEST_F(PodTest, BadRequestsAreRefusedAndLeaveNothing) {
   refuse("log folder", Code::kInvalid, "log_directory",
          [](auto& config) { config.set_log_directory("relative/path"); });
   refuse("hostname", Code::kInvalid, "hostname", [](auto& config) { config.set_hostname(std::string(65, 'h')); });
-  refuse("user namespace", Code::kUnsupported, "user", [](auto& config) {
-    config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->mutable_userns_options()->set_mode(
-        pb::POD);
-  });
   for (const auto* key : {"no.such.sysctl", "net.../../core.somaxconn", "vm.swappiness"}) {
     auto config = host().pod_config("sysctl");
     (*config.mutable_linux()->mutable_sysctls())[key] = "1";

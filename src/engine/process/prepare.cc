@@ -184,7 +184,9 @@ Result<> open_sysfs(Launch& launch) {
   if (!launch.in_user_namespace() || launch.makes(CLONE_NEWNET)) return {};
   if (std::ranges::none_of(launch.mounts.mounts, [](const auto& mount) { return mount.type == "sysfs"; })) return {};
   BERTH_ASSIGN(launch.sysfs_tree, try_clone(AT_FDCWD, "/sys", false), "sysfs of the host");
-  return {};
+  if (!launch.sysfs_tree.valid()) return {};
+  // What the container gets on it (cgroups, masks) must not show on the host's.
+  return os::change_mount(launch.sysfs_tree.get(), {0, 0, MS_PRIVATE, -1}, false);
 }
 
 Result<> open_devices(const spec::Spec& spec, Launch& launch) {
