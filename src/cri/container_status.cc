@@ -70,8 +70,9 @@ Result<pb::ContainerStatusResponse> ServiceImpl::container_status(const Call& /*
   return answer;
 }
 
-Items<pb::Container> ServiceImpl::container_items(const pb::ContainerFilter& filter) {
-  return items_of<pb::Container>(registry_->containers(), [filter](pb::Container& item, const ContainerRecord& record) {
+Items ServiceImpl::container_items(const pb::ContainerFilter& filter) {
+  return items_of(registry_->containers(), [filter, item = pb::Container(), scratch = std::string()](
+                                               std::string& out, const ContainerRecord& record) mutable {
     if (!visible(record) || !matches(record, filter)) return false;
     item.set_id(record.id);
     item.set_pod_sandbox_id(record.sandbox_id);
@@ -80,18 +81,12 @@ Items<pb::Container> ServiceImpl::container_items(const pb::ContainerFilter& fil
     item.set_image_ref(record.image_ref);
     item.set_state(cri_state(record));
     item.set_created_at(record.created_at_ns);
-    *item.mutable_labels() = record.config.labels();
-    *item.mutable_annotations() = record.config.annotations();
     item.set_image_id(record.image_id);
+    item.AppendToString(&out);
+    put_map(out, pb::Container::kLabelsFieldNumber, record.config.labels(), scratch);
+    put_map(out, pb::Container::kAnnotationsFieldNumber, record.config.annotations(), scratch);
     return true;
   });
-}
-
-Result<pb::ListContainersResponse> ServiceImpl::list_containers(const Call& /*call*/,
-                                                                const pb::ListContainersRequest& request) {
-  pb::ListContainersResponse answer;
-  collect(container_items(request.filter()), *answer.mutable_containers());
-  return answer;
 }
 
 }  // namespace berth::cri

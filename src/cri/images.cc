@@ -52,7 +52,7 @@ Result<pb::PullImageResponse> ServiceImpl::pull_image(const Call& call, const pb
   return answer;
 }
 
-Items<pb::Image> ServiceImpl::image_items(const pb::ImageFilter& filter) {
+Items ServiceImpl::image_items(const pb::ImageFilter& filter) {
   const auto& wanted = filter.image().image();
   std::vector<image::ImageInfo> images;
   if (wanted.empty()) {
@@ -60,17 +60,9 @@ Items<pb::Image> ServiceImpl::image_items(const pb::ImageFilter& filter) {
   } else if (auto found = options_.images->find(wanted)) {
     images.push_back(std::move(*found));
   }
-  return [images = std::move(images), at = std::size_t{0}](pb::Image& item) mutable {
-    if (at >= images.size()) return false;
-    item = image_of(images[at++]);
-    return true;
+  return [images = std::move(images), at = std::size_t{0}](std::string& out) mutable {
+    return at < images.size() && image_of(images[at++]).AppendToString(&out);
   };
-}
-
-Result<pb::ListImagesResponse> ServiceImpl::list_images(const Call& /*call*/, const pb::ListImagesRequest& request) {
-  pb::ListImagesResponse answer;
-  collect(image_items(request.filter()), *answer.mutable_images());
-  return answer;
 }
 
 Result<pb::ImageStatusResponse> ServiceImpl::image_status(const Call& /*call*/, const pb::ImageStatusRequest& request) {

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "cri/metrics.h"
 #include "cri/service_impl.h"
+#include "cri/stats_items.h"
 #include "cri/usage.h"
 #include "os/file.h"
 #include "os/pidfd.h"
@@ -93,26 +94,30 @@ void PodStatsCache::fill(const SandboxRecord& record, pb::PodSandboxStats& stats
   *attributes.mutable_metadata() = record.config.metadata();
   *attributes.mutable_labels() = record.config.labels();
   *attributes.mutable_annotations() = record.config.annotations();
+  if (sampled(record.id)) fill_figures(record.id, *stats.mutable_linux());
+}
+
+bool PodStatsCache::fill_figures(const std::string& id, pb::LinuxPodSandboxStats& out) const {
   std::optional<Entry> entry;
   {
     const MutexLock lock(mutex_);
-    if (const auto found = entries_.find(record.id); found != entries_.end()) entry = found->second;
+    if (const auto found = entries_.find(id); found != entries_.end()) entry = found->second;
   }
-  if (!entry) return;
-  auto& out = *stats.mutable_linux();
+  if (!entry) return false;
   fill_cpu(*out.mutable_cpu(), entry->usage);
   if (entry->rate.known()) out.mutable_cpu()->mutable_usage_nano_cores()->set_value(entry->rate.nano_cores());
   fill_memory(*out.mutable_memory(), entry->usage);
   if (entry->usage.io_pressure) fill_io(*out.mutable_io(), entry->usage);
   out.mutable_process()->set_timestamp(entry->usage.timestamp_ns);
   out.mutable_process()->mutable_process_count()->set_value(entry->usage.pids);
-  if (entry->links.empty()) return;
+  if (entry->links.empty()) return true;
   out.mutable_network()->set_timestamp(entry->usage.timestamp_ns);
   for (const auto& link : entry->links) {
     fill_link(link.name == kDefaultLink ? *out.mutable_network()->mutable_default_interface()
                                         : *out.mutable_network()->add_interfaces(),
               link);
   }
+  return true;
 }
 
 void ServiceImpl::sample_pod(const SandboxRecord& record) {
@@ -139,12 +144,18 @@ void ServiceImpl::sample_pods() {
   }
 }
 
-void ServiceImpl::fill_pod_figures(const SandboxRecord& record, pb::PodSandboxStats& out) const {
-  pod_stats_.fill(record, out);
-  for (const auto& container : registry_->containers_of(record.id)) {
-    if (container->phase != ContainerPhase::kRunning) continue;
-    stats_.fill(*container, options_.root_dir, *out.mutable_linux()->add_containers());
+std::vector<ContainerPtr> ServiceImpl::running_in(const SandboxRecord& record) const {
+  auto containers = registry_->containers_of(record.id);
+  std::erase_if(containers, [](const ContainerPtr& one) { return one->phase != ContainerPhase::kRunning; });
+  return containers;
+}
+
+pb::PodSandboxStats ServiceImpl::pod_figures(const SandboxRecord& record) const {
+  pb::PodSandboxStats stats = pod_stats_.get(record);
+  for (const auto& container : running_in(record)) {
+    stats_.fill(*container, options_.root_dir, *stats.mutable_linux()->add_containers());
   }
+  return stats;
 }
 
 Result<pb::PodSandboxStatsResponse> ServiceImpl::pod_sandbox_stats(const Call& /*call*/,
@@ -152,26 +163,17 @@ Result<pb::PodSandboxStatsResponse> ServiceImpl::pod_sandbox_stats(const Call& /
   BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PodSandboxStats");
   if (record->state == SandboxState::kReady && !pod_stats_.sampled(record->id)) sample_pod(*record);
   pb::PodSandboxStatsResponse answer;
-  fill_pod_figures(*record, *answer.mutable_stats());
+  *answer.mutable_stats() = pod_figures(*record);
   return answer;
 }
 
-Items<pb::PodSandboxStats> ServiceImpl::pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) {
-  return items_of<pb::PodSandboxStats>(registry_->sandboxes(),
-                                       [this, filter](pb::PodSandboxStats& item, const SandboxRecord& record) {
-                                         if (record.state != SandboxState::kReady || !matches(record, filter)) {
-                                           return false;
-                                         }
-                                         fill_pod_figures(record, item);
-                                         return true;
-                                       });
-}
-
-Result<pb::ListPodSandboxStatsResponse> ServiceImpl::list_pod_sandbox_stats(
-    const Call& /*call*/, const pb::ListPodSandboxStatsRequest& request) {
-  pb::ListPodSandboxStatsResponse answer;
-  collect(pod_sandbox_stats_items(request.filter()), *answer.mutable_stats());
-  return answer;
+Items ServiceImpl::pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) {
+  return items_of(registry_->sandboxes(), [this, filter, writer = StatsWriter(stats_, pod_stats_, options_.root_dir)](
+                                              std::string& out, const SandboxRecord& record) mutable {
+    if (record.state != SandboxState::kReady || !matches(record, filter)) return false;
+    writer.append(out, record, running_in(record));
+    return true;
+  });
 }
 
 Result<pb::ListMetricDescriptorsResponse> ServiceImpl::list_metric_descriptors(
@@ -179,23 +181,14 @@ Result<pb::ListMetricDescriptorsResponse> ServiceImpl::list_metric_descriptors(
   return metric_descriptors();
 }
 
-Items<pb::PodSandboxMetrics> ServiceImpl::pod_sandbox_metrics_items() {
-  return items_of<pb::PodSandboxMetrics>(
-      registry_->sandboxes(), [this](pb::PodSandboxMetrics& item, const SandboxRecord& record) {
-        if (record.state != SandboxState::kReady) return false;
-        pb::PodSandboxStats stats;
-        fill_pod_figures(record, stats);
-        item = pod_metrics({record, stats, [this](const std::string& id) { return registry_->container(id); },
-                            [this](const std::string& id) { return stats_.log_dropped(id); }});
-        return true;
-      });
-}
-
-Result<pb::ListPodSandboxMetricsResponse> ServiceImpl::list_pod_sandbox_metrics(
-    const Call& /*call*/, const pb::ListPodSandboxMetricsRequest& /*request*/) {
-  pb::ListPodSandboxMetricsResponse answer;
-  collect(pod_sandbox_metrics_items(), *answer.mutable_pod_metrics());
-  return answer;
+Items ServiceImpl::pod_sandbox_metrics_items() {
+  return items_of(registry_->sandboxes(), [this](std::string& out, const SandboxRecord& record) {
+    if (record.state != SandboxState::kReady) return false;
+    const auto stats = pod_figures(record);
+    return pod_metrics({record, stats, [this](const std::string& id) { return registry_->container(id); },
+                        [this](const std::string& id) { return stats_.log_dropped(id); }})
+        .AppendToString(&out);
+  });
 }
 
 }  // namespace berth::cri

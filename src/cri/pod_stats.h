@@ -34,6 +34,8 @@ class PodStatsCache final {
   /// What is known, as the CRI has it, without the containers: attributes always, figures as far as there are any.
   /// `out`: empty.
   void fill(const SandboxRecord& record, pb::PodSandboxStats& out) const BERTH_EXCLUDES(mutex_);
+  /// The figures alone; false when there are none. `out`: empty.
+  bool fill_figures(const std::string& id, pb::LinuxPodSandboxStats& out) const BERTH_EXCLUDES(mutex_);
   [[nodiscard]] pb::PodSandboxStats get(const SandboxRecord& record) const {
     pb::PodSandboxStats stats;
     fill(record, stats);

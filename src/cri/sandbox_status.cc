@@ -86,25 +86,20 @@ Result<pb::PodSandboxStatusResponse> ServiceImpl::pod_sandbox_status(const Call&
   return answer;
 }
 
-Items<pb::PodSandbox> ServiceImpl::pod_sandbox_items(const pb::PodSandboxFilter& filter) {
-  return items_of<pb::PodSandbox>(registry_->sandboxes(), [filter](pb::PodSandbox& item, const SandboxRecord& record) {
+Items ServiceImpl::pod_sandbox_items(const pb::PodSandboxFilter& filter) {
+  return items_of(registry_->sandboxes(), [filter, item = pb::PodSandbox(), scratch = std::string()](
+                                              std::string& out, const SandboxRecord& record) mutable {
     if (!visible(record) || !matches(record, filter)) return false;
     item.set_id(record.id);
     *item.mutable_metadata() = record.config.metadata();
     item.set_state(cri_state(record));
     item.set_created_at(record.created_at_ns);
-    *item.mutable_labels() = record.config.labels();
-    *item.mutable_annotations() = record.config.annotations();
     item.set_runtime_handler(record.handler);
+    item.AppendToString(&out);
+    put_map(out, pb::PodSandbox::kLabelsFieldNumber, record.config.labels(), scratch);
+    put_map(out, pb::PodSandbox::kAnnotationsFieldNumber, record.config.annotations(), scratch);
     return true;
   });
-}
-
-Result<pb::ListPodSandboxResponse> ServiceImpl::list_pod_sandbox(const Call& /*call*/,
-                                                                 const pb::ListPodSandboxRequest& request) {
-  pb::ListPodSandboxResponse answer;
-  collect(pod_sandbox_items(request.filter()), *answer.mutable_items());
-  return answer;
 }
 
 }  // namespace berth::cri

@@ -84,7 +84,6 @@ class Service {
   virtual Result<pb::StopPodSandboxResponse> stop_pod_sandbox(const Call&, const pb::StopPodSandboxRequest&) = 0;
   virtual Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) = 0;
   virtual Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) = 0;
-  virtual Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) = 0;
   virtual Result<pb::UpdatePodSandboxResourcesResponse> update_pod_sandbox_resources(
       const Call&, const pb::UpdatePodSandboxResourcesRequest&) = 0;
 
@@ -92,7 +91,6 @@ class Service {
   virtual Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) = 0;
   virtual Result<pb::StopContainerResponse> stop_container(const Call&, const pb::StopContainerRequest&) = 0;
   virtual Result<pb::RemoveContainerResponse> remove_container(const Call&, const pb::RemoveContainerRequest&) = 0;
-  virtual Result<pb::ListContainersResponse> list_containers(const Call&, const pb::ListContainersRequest&) = 0;
   virtual Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) = 0;
   virtual Result<pb::UpdateContainerResourcesResponse> update_container_resources(
       const Call&, const pb::UpdateContainerResourcesRequest&) = 0;
@@ -103,30 +101,23 @@ class Service {
   virtual Result<pb::AttachResponse> attach(const Call&, const pb::AttachRequest&) = 0;
   virtual Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) = 0;
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
-  virtual Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
-                                                                      const pb::ListContainerStatsRequest&) = 0;
   virtual Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) = 0;
-  virtual Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
-                                                                         const pb::ListPodSandboxStatsRequest&) = 0;
   virtual Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(
       const Call&, const pb::ListMetricDescriptorsRequest&) = 0;
-  virtual Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(
-      const Call&, const pb::ListPodSandboxMetricsRequest&) = 0;
 
-  // ---- the same lists for their Stream* RPCs ----
-  virtual Items<pb::PodSandbox> pod_sandbox_items(const pb::PodSandboxFilter& filter) = 0;
-  virtual Items<pb::Container> container_items(const pb::ContainerFilter& filter) = 0;
-  virtual Items<pb::ContainerStats> container_stats_items(const pb::ContainerStatsFilter& filter) = 0;
-  virtual Items<pb::PodSandboxStats> pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) = 0;
-  virtual Items<pb::PodSandboxMetrics> pod_sandbox_metrics_items() = 0;
-  virtual Items<pb::Image> image_items(const pb::ImageFilter& filter) = 0;
+  // ---- what List* and Stream* tell ----
+  virtual Items pod_sandbox_items(const pb::PodSandboxFilter& filter) = 0;
+  virtual Items container_items(const pb::ContainerFilter& filter) = 0;
+  virtual Items container_stats_items(const pb::ContainerStatsFilter& filter) = 0;
+  virtual Items pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) = 0;
+  virtual Items pod_sandbox_metrics_items() = 0;
+  virtual Items image_items(const pb::ImageFilter& filter) = 0;
 
   /// GetContainerEvents: Registry::follow() and unfollow().
   virtual std::uint64_t follow_events(EventSink sink) = 0;
   virtual void unfollow_events(std::uint64_t follower) = 0;
 
   virtual Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) = 0;
-  virtual Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) = 0;
   virtual Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) = 0;
   virtual Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) = 0;
   virtual Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) = 0;

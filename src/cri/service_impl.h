@@ -60,14 +60,12 @@ class ServiceImpl final : public Service {
   Result<pb::StopPodSandboxResponse> stop_pod_sandbox(const Call&, const pb::StopPodSandboxRequest&) override;
   Result<pb::RemovePodSandboxResponse> remove_pod_sandbox(const Call&, const pb::RemovePodSandboxRequest&) override;
   Result<pb::PodSandboxStatusResponse> pod_sandbox_status(const Call&, const pb::PodSandboxStatusRequest&) override;
-  Result<pb::ListPodSandboxResponse> list_pod_sandbox(const Call&, const pb::ListPodSandboxRequest&) override;
   Result<pb::UpdatePodSandboxResourcesResponse> update_pod_sandbox_resources(
       const Call&, const pb::UpdatePodSandboxResourcesRequest&) override;
   Result<pb::CreateContainerResponse> create_container(const Call&, const pb::CreateContainerRequest&) override;
   Result<pb::StartContainerResponse> start_container(const Call&, const pb::StartContainerRequest&) override;
   Result<pb::StopContainerResponse> stop_container(const Call&, const pb::StopContainerRequest&) override;
   Result<pb::RemoveContainerResponse> remove_container(const Call&, const pb::RemoveContainerRequest&) override;
-  Result<pb::ListContainersResponse> list_containers(const Call&, const pb::ListContainersRequest&) override;
   Result<pb::ContainerStatusResponse> container_status(const Call&, const pb::ContainerStatusRequest&) override;
   Result<pb::UpdateContainerResourcesResponse> update_container_resources(
       const Call&, const pb::UpdateContainerResourcesRequest&) override;
@@ -78,25 +76,18 @@ class ServiceImpl final : public Service {
   Result<pb::AttachResponse> attach(const Call&, const pb::AttachRequest&) override;
   Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) override;
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
-  Result<pb::ListContainerStatsResponse> list_container_stats(const Call&,
-                                                              const pb::ListContainerStatsRequest&) override;
   Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) override;
-  Result<pb::ListPodSandboxStatsResponse> list_pod_sandbox_stats(const Call&,
-                                                                 const pb::ListPodSandboxStatsRequest&) override;
   Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(const Call&,
                                                                     const pb::ListMetricDescriptorsRequest&) override;
-  Result<pb::ListPodSandboxMetricsResponse> list_pod_sandbox_metrics(const Call&,
-                                                                     const pb::ListPodSandboxMetricsRequest&) override;
-  Items<pb::PodSandbox> pod_sandbox_items(const pb::PodSandboxFilter& filter) override;
-  Items<pb::Container> container_items(const pb::ContainerFilter& filter) override;
-  Items<pb::ContainerStats> container_stats_items(const pb::ContainerStatsFilter& filter) override;
-  Items<pb::PodSandboxStats> pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) override;
-  Items<pb::PodSandboxMetrics> pod_sandbox_metrics_items() override;
-  Items<pb::Image> image_items(const pb::ImageFilter& filter) override;
+  Items pod_sandbox_items(const pb::PodSandboxFilter& filter) override;
+  Items container_items(const pb::ContainerFilter& filter) override;
+  Items container_stats_items(const pb::ContainerStatsFilter& filter) override;
+  Items pod_sandbox_stats_items(const pb::PodSandboxStatsFilter& filter) override;
+  Items pod_sandbox_metrics_items() override;
+  Items image_items(const pb::ImageFilter& filter) override;
   std::uint64_t follow_events(EventSink sink) override { return registry_->follow(std::move(sink)); }
   void unfollow_events(std::uint64_t follower) override { registry_->unfollow(follower); }
   Result<pb::PullImageResponse> pull_image(const Call&, const pb::PullImageRequest&) override;
-  Result<pb::ListImagesResponse> list_images(const Call&, const pb::ListImagesRequest&) override;
   Result<pb::ImageStatusResponse> image_status(const Call&, const pb::ImageStatusRequest&) override;
   Result<pb::RemoveImageResponse> remove_image(const Call&, const pb::RemoveImageRequest&) override;
   Result<pb::ImageFsInfoResponse> image_fs_info(const Call&, const pb::ImageFsInfoRequest&) override;
@@ -251,7 +242,8 @@ class ServiceImpl final : public Service {
   // ---- pod_stats.cc ----
   void sample_pod(const SandboxRecord& record);
   void sample_pods();
-  void fill_pod_figures(const SandboxRecord& record, pb::PodSandboxStats& out) const;
+  [[nodiscard]] pb::PodSandboxStats pod_figures(const SandboxRecord& record) const;
+  [[nodiscard]] std::vector<ContainerPtr> running_in(const SandboxRecord& record) const;
   // ---- stats_collect.cc ----
   void collect_stats();
   void sample_now(const ContainerRecord& record);

@@ -71,6 +71,11 @@ std::uint64_t StatsCache::log_dropped(const std::string& id) const {
 
 void StatsCache::fill(const ContainerRecord& record, const std::string& disk_root, pb::ContainerStats& stats) const {
   fill_attributes(*stats.mutable_attributes(), record);
+  fill_figures(record, disk_root, stats);
+}
+
+void StatsCache::fill_figures(const ContainerRecord& record, const std::string& disk_root,
+                              pb::ContainerStats& stats) const {
   Entry entry;
   {
     MutexLock lock(mutex_);

@@ -35,6 +35,9 @@ class StatsCache final {
   /// system of writable layers. `out`: empty.
   void fill(const ContainerRecord& record, const std::string& disk_root, pb::ContainerStats& out) const
       BERTH_EXCLUDES(mutex_);
+  /// The same without the attributes.
+  void fill_figures(const ContainerRecord& record, const std::string& disk_root, pb::ContainerStats& out) const
+      BERTH_EXCLUDES(mutex_);
   [[nodiscard]] pb::ContainerStats get(const ContainerRecord& record, const std::string& disk_root) const {
     pb::ContainerStats stats;
     fill(record, disk_root, stats);

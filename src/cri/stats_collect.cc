@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "cri/service_impl.h"
+#include "cri/stats_items.h"
 #include "image/store.h"
 
 namespace berth::cri {
@@ -118,22 +119,13 @@ Result<pb::ContainerStatsResponse> ServiceImpl::container_stats(const Call& /*ca
   return answer;
 }
 
-Items<pb::ContainerStats> ServiceImpl::container_stats_items(const pb::ContainerStatsFilter& filter) {
-  return items_of<pb::ContainerStats>(registry_->containers(),
-                                      [this, filter](pb::ContainerStats& item, const ContainerRecord& record) {
-                                        if (record.phase != ContainerPhase::kRunning || !matches(record, filter)) {
-                                          return false;
-                                        }
-                                        stats_.fill(record, options_.root_dir, item);
-                                        return true;
-                                      });
-}
-
-Result<pb::ListContainerStatsResponse> ServiceImpl::list_container_stats(const Call& /*call*/,
-                                                                         const pb::ListContainerStatsRequest& request) {
-  pb::ListContainerStatsResponse answer;
-  collect(container_stats_items(request.filter()), *answer.mutable_stats());
-  return answer;
+Items ServiceImpl::container_stats_items(const pb::ContainerStatsFilter& filter) {
+  return items_of(registry_->containers(), [filter, writer = StatsWriter(stats_, pod_stats_, options_.root_dir)](
+                                               std::string& out, const ContainerRecord& record) mutable {
+    if (record.phase != ContainerPhase::kRunning || !matches(record, filter)) return false;
+    writer.append(out, record);
+    return true;
+  });
 }
 
 }  // namespace berth::cri

@@ -1,6 +1,6 @@
 #include "rpc/image_service.h"
 
-#include "rpc/list_stream.h"
+#include "rpc/list_calls.h"
 #include "rpc/unary.h"
 
 namespace berth::rpc {
@@ -8,18 +8,22 @@ namespace berth::rpc {
 // Every RPC of the interface stands here, in the order of its .proto, so that nothing is left out unseen. What is not
 // built answers UNIMPLEMENTED and says where that is written down.
 
-grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* context,
-                                                   const cri::pb::ListImagesRequest* request,
-                                                   cri::pb::ListImagesResponse* response) {
-  return start_call(lanes_, service_, *context, "ListImages", Lane::kReads, &cri::Service::list_images, *request,
+grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* context, const grpc::ByteBuffer* bytes,
+                                                   grpc::ByteBuffer* response) {
+  const auto request = parse_request<cri::pb::ListImagesRequest>(*bytes);
+  if (!request) return refuse_list(*context);
+  return start_list(lanes_,
+                    {"ListImages", cri::pb::ListImagesResponse::kImagesFieldNumber,
+                     [this, request] { return service_.image_items(request->filter()); }},
                     *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamImagesResponse>* ImageService::StreamImages(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamImagesRequest* request) {
-  return stream_list<cri::pb::StreamImagesResponse, cri::pb::Image>(
-      lanes_, "StreamImages", [this, request] { return service_.image_items(request->filter()); },
-      &cri::pb::StreamImagesResponse::mutable_images);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* ImageService::StreamImages(grpc::CallbackServerContext* /*context*/,
+                                                                       const grpc::ByteBuffer* bytes) {
+  const auto request = parse_request<cri::pb::StreamImagesRequest>(*bytes);
+  if (!request) return refuse_stream();
+  return start_stream(lanes_, {"StreamImages", cri::pb::StreamImagesResponse::kImagesFieldNumber,
+                               [this, request] { return service_.image_items(request->filter()); }});
 }
 
 grpc::ServerUnaryReactor* ImageService::ImageStatus(grpc::CallbackServerContext* context,

@@ -5,16 +5,21 @@
 
 namespace berth::rpc {
 
+/// Lists are answered with bytes (list_calls.h).
+using CriImageService = ::runtime::v1::ImageService;
+using ImageServiceBase = CriImageService::WithRawCallbackMethod_StreamImages<
+    CriImageService::WithRawCallbackMethod_ListImages<CriImageService::CallbackService>>;
+
 /// runtime.v1.ImageService over gRPC: hands each call to cri::Service on its lane.
-class ImageService final : public ::runtime::v1::ImageService::CallbackService {
+class ImageService final : public ImageServiceBase {
  public:
   /// Both are borrowed and outlive the server.
   ImageService(cri::Service& service, Lanes& lanes) : service_(service), lanes_(lanes) {}
 
-  grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context, const cri::pb::ListImagesRequest* request,
-                                       cri::pb::ListImagesResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamImagesResponse>* StreamImages(
-      grpc::CallbackServerContext* context, const cri::pb::StreamImagesRequest* request) override;
+  grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamImages(grpc::CallbackServerContext* context,
+                                                           const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* ImageStatus(grpc::CallbackServerContext* context,
                                         const cri::pb::ImageStatusRequest* request,
                                         cri::pb::ImageStatusResponse* response) override;

@@ -1,7 +1,7 @@
 #include "rpc/runtime_service.h"
 
 #include "rpc/events_call.h"
-#include "rpc/list_stream.h"
+#include "rpc/list_calls.h"
 #include "rpc/refuse.h"
 #include "rpc/unary.h"
 
@@ -45,17 +45,21 @@ grpc::ServerUnaryReactor* RuntimeService::PodSandboxStatus(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerContext* context,
-                                                         const cri::pb::ListPodSandboxRequest* request,
-                                                         cri::pb::ListPodSandboxResponse* response) {
-  return start_call(lanes_, service_, *context, "ListPodSandbox", Lane::kReads, &cri::Service::list_pod_sandbox,
-                    *request, *response);
+                                                         const grpc::ByteBuffer* bytes, grpc::ByteBuffer* response) {
+  const auto request = parse_request<cri::pb::ListPodSandboxRequest>(*bytes);
+  if (!request) return refuse_list(*context);
+  return start_list(lanes_,
+                    {"ListPodSandbox", cri::pb::ListPodSandboxResponse::kItemsFieldNumber,
+                     [this, request] { return service_.pod_sandbox_items(request->filter()); }},
+                    *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamPodSandboxesResponse>* RuntimeService::StreamPodSandboxes(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxesRequest* request) {
-  return stream_list<cri::pb::StreamPodSandboxesResponse, cri::pb::PodSandbox>(
-      lanes_, "StreamPodSandboxes", [this, request] { return service_.pod_sandbox_items(request->filter()); },
-      &cri::pb::StreamPodSandboxesResponse::mutable_pod_sandboxes);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamPodSandboxes(grpc::CallbackServerContext* /*context*/,
+                                                                               const grpc::ByteBuffer* bytes) {
+  const auto request = parse_request<cri::pb::StreamPodSandboxesRequest>(*bytes);
+  if (!request) return refuse_stream();
+  return start_stream(lanes_, {"StreamPodSandboxes", cri::pb::StreamPodSandboxesResponse::kPodSandboxesFieldNumber,
+                               [this, request] { return service_.pod_sandbox_items(request->filter()); }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::CreateContainer(grpc::CallbackServerContext* context,
@@ -87,17 +91,21 @@ grpc::ServerUnaryReactor* RuntimeService::RemoveContainer(grpc::CallbackServerCo
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerContext* context,
-                                                         const cri::pb::ListContainersRequest* request,
-                                                         cri::pb::ListContainersResponse* response) {
-  return start_call(lanes_, service_, *context, "ListContainers", Lane::kReads, &cri::Service::list_containers,
-                    *request, *response);
+                                                         const grpc::ByteBuffer* bytes, grpc::ByteBuffer* response) {
+  const auto request = parse_request<cri::pb::ListContainersRequest>(*bytes);
+  if (!request) return refuse_list(*context);
+  return start_list(lanes_,
+                    {"ListContainers", cri::pb::ListContainersResponse::kContainersFieldNumber,
+                     [this, request] { return service_.container_items(request->filter()); }},
+                    *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamContainersResponse>* RuntimeService::StreamContainers(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainersRequest* request) {
-  return stream_list<cri::pb::StreamContainersResponse, cri::pb::Container>(
-      lanes_, "StreamContainers", [this, request] { return service_.container_items(request->filter()); },
-      &cri::pb::StreamContainersResponse::mutable_containers);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamContainers(grpc::CallbackServerContext* /*context*/,
+                                                                             const grpc::ByteBuffer* bytes) {
+  const auto request = parse_request<cri::pb::StreamContainersRequest>(*bytes);
+  if (!request) return refuse_stream();
+  return start_stream(lanes_, {"StreamContainers", cri::pb::StreamContainersResponse::kContainersFieldNumber,
+                               [this, request] { return service_.container_items(request->filter()); }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ContainerStatus(grpc::CallbackServerContext* context,
@@ -153,17 +161,23 @@ grpc::ServerUnaryReactor* RuntimeService::ContainerStats(grpc::CallbackServerCon
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListContainerStats(grpc::CallbackServerContext* context,
-                                                             const cri::pb::ListContainerStatsRequest* request,
-                                                             cri::pb::ListContainerStatsResponse* response) {
-  return start_call(lanes_, service_, *context, "ListContainerStats", Lane::kReads, &cri::Service::list_container_stats,
-                    *request, *response);
+                                                             const grpc::ByteBuffer* bytes,
+                                                             grpc::ByteBuffer* response) {
+  const auto request = parse_request<cri::pb::ListContainerStatsRequest>(*bytes);
+  if (!request) return refuse_list(*context);
+  return start_list(lanes_,
+                    {"ListContainerStats", cri::pb::ListContainerStatsResponse::kStatsFieldNumber,
+                     [this, request] { return service_.container_stats_items(request->filter()); }},
+                    *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* RuntimeService::StreamContainerStats(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamContainerStatsRequest* request) {
-  return stream_list<cri::pb::StreamContainerStatsResponse, cri::pb::ContainerStats>(
-      lanes_, "StreamContainerStats", [this, request] { return service_.container_stats_items(request->filter()); },
-      &cri::pb::StreamContainerStatsResponse::mutable_container_stats);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamContainerStats(
+    grpc::CallbackServerContext* /*context*/, const grpc::ByteBuffer* bytes) {
+  const auto request = parse_request<cri::pb::StreamContainerStatsRequest>(*bytes);
+  if (!request) return refuse_stream();
+  return start_stream(lanes_,
+                      {"StreamContainerStats", cri::pb::StreamContainerStatsResponse::kContainerStatsFieldNumber,
+                       [this, request] { return service_.container_stats_items(request->filter()); }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerContext* context,
@@ -174,17 +188,23 @@ grpc::ServerUnaryReactor* RuntimeService::PodSandboxStats(grpc::CallbackServerCo
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxStats(grpc::CallbackServerContext* context,
-                                                              const cri::pb::ListPodSandboxStatsRequest* request,
-                                                              cri::pb::ListPodSandboxStatsResponse* response) {
-  return start_call(lanes_, service_, *context, "ListPodSandboxStats", Lane::kReads,
-                    &cri::Service::list_pod_sandbox_stats, *request, *response);
+                                                              const grpc::ByteBuffer* bytes,
+                                                              grpc::ByteBuffer* response) {
+  const auto request = parse_request<cri::pb::ListPodSandboxStatsRequest>(*bytes);
+  if (!request) return refuse_list(*context);
+  return start_list(lanes_,
+                    {"ListPodSandboxStats", cri::pb::ListPodSandboxStatsResponse::kStatsFieldNumber,
+                     [this, request] { return service_.pod_sandbox_stats_items(request->filter()); }},
+                    *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamPodSandboxStatsResponse>* RuntimeService::StreamPodSandboxStats(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxStatsRequest* request) {
-  return stream_list<cri::pb::StreamPodSandboxStatsResponse, cri::pb::PodSandboxStats>(
-      lanes_, "StreamPodSandboxStats", [this, request] { return service_.pod_sandbox_stats_items(request->filter()); },
-      &cri::pb::StreamPodSandboxStatsResponse::mutable_pod_sandbox_stats);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamPodSandboxStats(
+    grpc::CallbackServerContext* /*context*/, const grpc::ByteBuffer* bytes) {
+  const auto request = parse_request<cri::pb::StreamPodSandboxStatsRequest>(*bytes);
+  if (!request) return refuse_stream();
+  return start_stream(lanes_,
+                      {"StreamPodSandboxStats", cri::pb::StreamPodSandboxStatsResponse::kPodSandboxStatsFieldNumber,
+                       [this, request] { return service_.pod_sandbox_stats_items(request->filter()); }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::UpdateRuntimeConfig(grpc::CallbackServerContext* context,
@@ -230,18 +250,20 @@ grpc::ServerUnaryReactor* RuntimeService::ListMetricDescriptors(grpc::CallbackSe
                     &cri::Service::list_metric_descriptors, *request, *response);
 }
 
-grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(grpc::CallbackServerContext* context,
-                                                                const cri::pb::ListPodSandboxMetricsRequest* request,
-                                                                cri::pb::ListPodSandboxMetricsResponse* response) {
-  return start_call(lanes_, service_, *context, "ListPodSandboxMetrics", Lane::kReads,
-                    &cri::Service::list_pod_sandbox_metrics, *request, *response);
+grpc::ServerUnaryReactor* RuntimeService::ListPodSandboxMetrics(grpc::CallbackServerContext* /*context*/,
+                                                                const grpc::ByteBuffer* /*bytes*/,
+                                                                grpc::ByteBuffer* response) {
+  return start_list(lanes_,
+                    {"ListPodSandboxMetrics", cri::pb::ListPodSandboxMetricsResponse::kPodMetricsFieldNumber,
+                     [this] { return service_.pod_sandbox_metrics_items(); }},
+                    *response);
 }
 
-grpc::ServerWriteReactor<cri::pb::StreamPodSandboxMetricsResponse>* RuntimeService::StreamPodSandboxMetrics(
-    grpc::CallbackServerContext* /*context*/, const cri::pb::StreamPodSandboxMetricsRequest* /*request*/) {
-  return stream_list<cri::pb::StreamPodSandboxMetricsResponse, cri::pb::PodSandboxMetrics>(
-      lanes_, "StreamPodSandboxMetrics", [this] { return service_.pod_sandbox_metrics_items(); },
-      &cri::pb::StreamPodSandboxMetricsResponse::mutable_pod_sandbox_metrics);
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamPodSandboxMetrics(
+    grpc::CallbackServerContext* /*context*/, const grpc::ByteBuffer* /*bytes*/) {
+  return start_stream(
+      lanes_, {"StreamPodSandboxMetrics", cri::pb::StreamPodSandboxMetricsResponse::kPodSandboxMetricsFieldNumber,
+               [this] { return service_.pod_sandbox_metrics_items(); }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::RuntimeConfig(grpc::CallbackServerContext* context,

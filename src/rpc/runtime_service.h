@@ -7,8 +7,22 @@
 
 namespace berth::rpc {
 
+/// Lists are answered with bytes (list_calls.h).
+using CriRuntimeService = ::runtime::v1::RuntimeService;
+using RuntimeServiceBase = CriRuntimeService::WithRawCallbackMethod_StreamPodSandboxMetrics<
+    CriRuntimeService::WithRawCallbackMethod_ListPodSandboxMetrics<
+        CriRuntimeService::WithRawCallbackMethod_StreamPodSandboxStats<
+            CriRuntimeService::WithRawCallbackMethod_ListPodSandboxStats<
+                CriRuntimeService::WithRawCallbackMethod_StreamContainerStats<
+                    CriRuntimeService::WithRawCallbackMethod_ListContainerStats<
+                        CriRuntimeService::WithRawCallbackMethod_StreamContainers<
+                            CriRuntimeService::WithRawCallbackMethod_ListContainers<
+                                CriRuntimeService::WithRawCallbackMethod_StreamPodSandboxes<
+                                    CriRuntimeService::WithRawCallbackMethod_ListPodSandbox<
+                                        CriRuntimeService::CallbackService>>>>>>>>>>;
+
 /// runtime.v1.RuntimeService over gRPC: hands each call to cri::Service on its lane.
-class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackService {
+class RuntimeService final : public RuntimeServiceBase {
  public:
   /// Both are borrowed and outlive the server.
   RuntimeService(cri::Service& service, Lanes& lanes) : service_(service), lanes_(lanes) {}
@@ -29,11 +43,10 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
   grpc::ServerUnaryReactor* PodSandboxStatus(grpc::CallbackServerContext* context,
                                              const cri::pb::PodSandboxStatusRequest* request,
                                              cri::pb::PodSandboxStatusResponse* response) override;
-  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context,
-                                           const cri::pb::ListPodSandboxRequest* request,
-                                           cri::pb::ListPodSandboxResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamPodSandboxesResponse>* StreamPodSandboxes(
-      grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxesRequest* request) override;
+  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamPodSandboxes(grpc::CallbackServerContext* context,
+                                                                 const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* CreateContainer(grpc::CallbackServerContext* context,
                                             const cri::pb::CreateContainerRequest* request,
                                             cri::pb::CreateContainerResponse* response) override;
@@ -46,11 +59,10 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
   grpc::ServerUnaryReactor* RemoveContainer(grpc::CallbackServerContext* context,
                                             const cri::pb::RemoveContainerRequest* request,
                                             cri::pb::RemoveContainerResponse* response) override;
-  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context,
-                                           const cri::pb::ListContainersRequest* request,
-                                           cri::pb::ListContainersResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamContainersResponse>* StreamContainers(
-      grpc::CallbackServerContext* context, const cri::pb::StreamContainersRequest* request) override;
+  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamContainers(grpc::CallbackServerContext* context,
+                                                               const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* ContainerStatus(grpc::CallbackServerContext* context,
                                             const cri::pb::ContainerStatusRequest* request,
                                             cri::pb::ContainerStatusResponse* response) override;
@@ -72,19 +84,17 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
   grpc::ServerUnaryReactor* ContainerStats(grpc::CallbackServerContext* context,
                                            const cri::pb::ContainerStatsRequest* request,
                                            cri::pb::ContainerStatsResponse* response) override;
-  grpc::ServerUnaryReactor* ListContainerStats(grpc::CallbackServerContext* context,
-                                               const cri::pb::ListContainerStatsRequest* request,
-                                               cri::pb::ListContainerStatsResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamContainerStatsResponse>* StreamContainerStats(
-      grpc::CallbackServerContext* context, const cri::pb::StreamContainerStatsRequest* request) override;
+  grpc::ServerUnaryReactor* ListContainerStats(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                               grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamContainerStats(grpc::CallbackServerContext* context,
+                                                                   const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* PodSandboxStats(grpc::CallbackServerContext* context,
                                             const cri::pb::PodSandboxStatsRequest* request,
                                             cri::pb::PodSandboxStatsResponse* response) override;
-  grpc::ServerUnaryReactor* ListPodSandboxStats(grpc::CallbackServerContext* context,
-                                                const cri::pb::ListPodSandboxStatsRequest* request,
-                                                cri::pb::ListPodSandboxStatsResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamPodSandboxStatsResponse>* StreamPodSandboxStats(
-      grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxStatsRequest* request) override;
+  grpc::ServerUnaryReactor* ListPodSandboxStats(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamPodSandboxStats(grpc::CallbackServerContext* context,
+                                                                    const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* UpdateRuntimeConfig(grpc::CallbackServerContext* context,
                                                 const cri::pb::UpdateRuntimeConfigRequest* request,
                                                 cri::pb::UpdateRuntimeConfigResponse* response) override;
@@ -103,11 +113,10 @@ class RuntimeService final : public ::runtime::v1::RuntimeService::CallbackServi
   grpc::ServerUnaryReactor* ListMetricDescriptors(grpc::CallbackServerContext* context,
                                                   const cri::pb::ListMetricDescriptorsRequest* request,
                                                   cri::pb::ListMetricDescriptorsResponse* response) override;
-  grpc::ServerUnaryReactor* ListPodSandboxMetrics(grpc::CallbackServerContext* context,
-                                                  const cri::pb::ListPodSandboxMetricsRequest* request,
-                                                  cri::pb::ListPodSandboxMetricsResponse* response) override;
-  grpc::ServerWriteReactor<cri::pb::StreamPodSandboxMetricsResponse>* StreamPodSandboxMetrics(
-      grpc::CallbackServerContext* context, const cri::pb::StreamPodSandboxMetricsRequest* request) override;
+  grpc::ServerUnaryReactor* ListPodSandboxMetrics(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* response) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamPodSandboxMetrics(grpc::CallbackServerContext* context,
+                                                                      const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* RuntimeConfig(grpc::CallbackServerContext* context,
                                           const cri::pb::RuntimeConfigRequest* request,
                                           cri::pb::RuntimeConfigResponse* response) override;

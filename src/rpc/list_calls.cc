@@ -1,0 +1,170 @@
+#include "rpc/list_calls.h"
+
+#include <grpcpp/support/slice.h>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+
+#include "base/proto_wire.h"
+#include "rpc/unary.h"
+
+namespace berth::rpc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Far below what a client takes at most (4 MiB), large enough that the messages themselves cost nothing.
+constexpr std::size_t kMessageBytes = 256U << 10;
+
+/// Hands the bytes over to gRPC without a copy.
+grpc::ByteBuffer buffer_of(std::string bytes) {
+  auto owned = std::make_unique<std::string>(std::move(bytes));
+  auto* const data = owned->data();
+  const auto size = owned->size();
+  const grpc::Slice slice(data, size, [](void* string) { delete static_cast<std::string*>(string); }, owned.release());
+  return {&slice, 1};
+}
+
+Error unexpected(const std::exception& e) {
+  return {Code::kInternal, std::string("unexpected: ") + e.what()};
+}
+
+class ListCall final : public grpc::ServerUnaryReactor {
+ public:
+  ListCall(ListForm form, grpc::ByteBuffer& response) : form_(std::move(form)), response_(response) {}
+
+  void run(Lanes& lanes) {
+    if (!lanes.reads.submit([this] { work(); })) {
+      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
+    }
+  }
+
+ private:
+  void work() {
+    const auto begun = Clock::now();
+    std::optional<Error> error;
+    try {
+      error = list();
+    } catch (const std::exception& e) {
+      error = unexpected(e);
+    }
+    log_call(form_.rpc, Lane::kReads, Clock::now() - begun, error ? &*error : nullptr);
+    Finish(error ? to_status(*error) : grpc::Status::OK);
+  }
+
+  std::optional<Error> list() {
+    if (stop_.stop_requested()) return Error(Code::kCancelled, "the client went away before the call began");
+    const auto next = form_.source();
+    std::string all;
+    std::string item;
+    for (; next(item); item.clear()) proto::put_bytes(all, form_.field, item);
+    response_ = buffer_of(std::move(all));
+    return std::nullopt;
+  }
+
+  void OnCancel() override { stop_.request_stop(); }
+  void OnDone() override { delete this; }
+
+  ListForm form_;
+  grpc::ByteBuffer& response_;
+  std::stop_source stop_;
+};
+
+class ListStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  explicit ListStream(ListForm form) : form_(std::move(form)) {}
+
+  void run(Lanes& lanes) {
+    if (!lanes.reads.submit([this] { work(); })) {
+      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
+    }
+  }
+
+ private:
+  void work() {
+    begun_ = Clock::now();
+    try {
+      next_ = form_.source();
+    } catch (const std::exception& e) {
+      return end(unexpected(e));
+    }
+    write_next();
+  }
+
+  /// One writer at a time: the worker first, then each OnWriteDone.
+  void write_next() {
+    if (stop_.stop_requested()) return end(Error(Code::kCancelled, "the client went away"));
+    std::string message;
+    try {
+      message.reserve(kMessageBytes + kMessageBytes / 16);
+      bool more = true;
+      while (more && message.size() < kMessageBytes) {
+        item_.clear();
+        more = next_(item_);
+        if (more) proto::put_bytes(message, form_.field, item_);
+      }
+    } catch (const std::exception& e) {
+      return end(unexpected(e));
+    }
+    if (message.empty()) return end(std::nullopt);
+    message_ = buffer_of(std::move(message));
+    StartWrite(&message_);
+  }
+
+  void end(const std::optional<Error>& error) {
+    log_call(form_.rpc, Lane::kReads, Clock::now() - begun_, error ? &*error : nullptr);
+    Finish(error ? to_status(*error) : grpc::Status::OK);
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) stop_.request_stop();
+    write_next();
+  }
+  void OnCancel() override { stop_.request_stop(); }
+  void OnDone() override { delete this; }
+
+  ListForm form_;
+  cri::Items next_;
+  std::string item_;
+  grpc::ByteBuffer message_;
+  Clock::time_point begun_;
+  std::stop_source stop_;
+};
+
+class RefusedStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  RefusedStream() { Finish({grpc::StatusCode::INVALID_ARGUMENT, "the request does not parse"}); }
+
+ private:
+  void OnDone() override { delete this; }
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* start_list(Lanes& lanes, ListForm form, grpc::ByteBuffer& response) {
+  auto* call = new ListCall(std::move(form), response);
+  call->run(lanes);
+  return call;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* start_stream(Lanes& lanes, ListForm form) {
+  auto* call = new ListStream(std::move(form));
+  call->run(lanes);
+  return call;
+}
+
+grpc::ServerUnaryReactor* refuse_list(grpc::CallbackServerContext& context) {
+  auto* reactor = context.DefaultReactor();
+  reactor->Finish({grpc::StatusCode::INVALID_ARGUMENT, "the request does not parse"});
+  return reactor;
+}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* refuse_stream() {
+  return new RefusedStream();
+}
+
+}  // namespace berth::rpc
