@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/proto_wire.h"
+
 namespace berth::cri {
 
 namespace {
@@ -47,22 +49,27 @@ constexpr std::array kMetrics{
     Described{"berth_container_log_dropped_bytes_total", "output that could not be written to the log", pb::COUNTER},
 };
 
-/// Adds metrics that share their labels.
+/// Appends metrics that share their labels, as the field `field` of a message.
 class Writer {
  public:
-  Writer(google::protobuf::RepeatedPtrField<pb::Metric>& out, std::array<std::string, kLabels.size()> labels)
-      : out_(out), labels_(std::move(labels)) {}
+  Writer(std::string& out, unsigned field, const std::array<std::string, kLabels.size()>& labels)
+      : out_(out), field_(field) {
+    for (const auto& label : labels) proto::put_bytes(labels_, pb::Metric::kLabelValuesFieldNumber, label);
+  }
 
   void add(std::string_view name, std::int64_t timestamp, std::uint64_t value, const std::string& extra = {}) {
     const auto* const known = std::ranges::find(kMetrics, name, &Described::name);
     if (known == kMetrics.end()) return;
-    auto& metric = *out_.Add();
-    metric.set_name(std::string(name));
-    metric.set_timestamp(timestamp);
-    metric.set_metric_type(known->type);
-    for (const auto& label : labels_) metric.add_label_values(label);
-    if (known->extra != Extra::kNone) metric.add_label_values(extra);
-    metric.mutable_value()->set_value(value);
+    metric_.clear();
+    proto::put_bytes(metric_, pb::Metric::kNameFieldNumber, name);
+    proto::put_number(metric_, pb::Metric::kTimestampFieldNumber, timestamp);
+    proto::put_number(metric_, pb::Metric::kMetricTypeFieldNumber, known->type);
+    metric_ += labels_;
+    if (known->extra != Extra::kNone) proto::put_bytes(metric_, pb::Metric::kLabelValuesFieldNumber, extra);
+    value_.clear();
+    proto::put_number(value_, pb::UInt64Value::kValueFieldNumber, static_cast<std::int64_t>(value));
+    proto::put_bytes(metric_, pb::Metric::kValueFieldNumber, value_);
+    proto::put_bytes(out_, field_, metric_);
   }
   void add_cpu(const pb::CpuUsage& cpu) {
     add("container_cpu_usage_seconds_total", cpu.timestamp(), cpu.usage_core_nano_seconds().value() / kNsPerSecond);
@@ -94,18 +101,24 @@ class Writer {
     add(name + "_stalled_seconds_total", at, pressure.full().total() / kNsPerSecond);
   }
 
-  google::protobuf::RepeatedPtrField<pb::Metric>& out_;
-  std::array<std::string, kLabels.size()> labels_;
+  std::string& out_;
+  unsigned field_;
+  std::string labels_;
+  std::string metric_;
+  std::string value_;
 };
 
-void add_container(const MetricSources& sources, const pb::ContainerStats& stats, pb::ContainerMetrics& out) {
+/// The bytes of a ContainerMetrics; nothing for a container that is gone.
+std::string container_metrics(const MetricSources& sources, const pb::ContainerStats& stats) {
+  std::string out;
   const std::string& id = stats.attributes().id();
   const auto record = sources.container(id);
-  if (record == nullptr) return;
+  if (record == nullptr) return out;
   const auto& pod = sources.sandbox.config.metadata();
-  out.set_container_id(id);
-  Writer writer(*out.mutable_metrics(), {record->cgroups_path, id, record->config.image().image(),
-                                         record->config.metadata().name(), pod.name(), pod.namespace_()});
+  proto::put_bytes(out, pb::ContainerMetrics::kContainerIdFieldNumber, id);
+  Writer writer(out, pb::ContainerMetrics::kMetricsFieldNumber,
+                {record->cgroups_path, id, record->config.image().image(), record->config.metadata().name(), pod.name(),
+                 pod.namespace_()});
   if (stats.has_cpu()) writer.add_cpu(stats.cpu());
   if (stats.has_memory()) writer.add_memory(stats.memory());
   if (stats.has_io()) writer.add_io(stats.io());
@@ -118,6 +131,7 @@ void add_container(const MetricSources& sources, const pb::ContainerStats& stats
   if (!record->log_path.empty()) {
     writer.add("berth_container_log_dropped_bytes_total", stats.cpu().timestamp(), sources.log_dropped(id));
   }
+  return out;
 }
 
 }  // namespace
@@ -135,13 +149,14 @@ pb::ListMetricDescriptorsResponse metric_descriptors() {
   return answer;
 }
 
-pb::PodSandboxMetrics pod_metrics(const MetricSources& sources) {
-  pb::PodSandboxMetrics out;
+std::string pod_metrics(const MetricSources& sources) {
+  std::string out;
   const auto& sandbox = sources.sandbox;
   const auto& figures = sources.stats.linux();
-  out.set_pod_sandbox_id(sandbox.id);
+  proto::put_bytes(out, pb::PodSandboxMetrics::kPodSandboxIdFieldNumber, sandbox.id);
   const auto& names = sandbox.config.metadata();
-  Writer writer(*out.mutable_metrics(), {sandbox.cgroup_parent, sandbox.id, "", "", names.name(), names.namespace_()});
+  Writer writer(out, pb::PodSandboxMetrics::kMetricsFieldNumber,
+                {sandbox.cgroup_parent, sandbox.id, "", "", names.name(), names.namespace_()});
   if (figures.has_cpu()) writer.add_cpu(figures.cpu());
   if (figures.has_memory()) writer.add_memory(figures.memory());
   if (figures.has_io()) writer.add_io(figures.io());
@@ -154,9 +169,8 @@ pb::PodSandboxMetrics pod_metrics(const MetricSources& sources) {
     for (const auto& link : figures.network().interfaces()) writer.add_link(at, link);
   }
   for (const auto& container : figures.containers()) {
-    pb::ContainerMetrics metrics;
-    add_container(sources, container, metrics);
-    if (!metrics.container_id().empty()) *out.add_container_metrics() = std::move(metrics);
+    const auto metrics = container_metrics(sources, container);
+    if (!metrics.empty()) proto::put_bytes(out, pb::PodSandboxMetrics::kContainerMetricsFieldNumber, metrics);
   }
   return out;
 }

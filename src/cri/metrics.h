@@ -12,7 +12,8 @@ namespace berth::cri {
 /// Every metric there can be, with the keys of its labels.
 [[nodiscard]] pb::ListMetricDescriptorsResponse metric_descriptors();
 
-/// What is in `stats` of the pod and of its containers, as far as it is known.
+/// What is in `stats` of the pod and of its containers, as far as it is known; of attributes the containers' ids alone
+/// are read.
 struct MetricSources {
   const SandboxRecord& sandbox;
   const pb::PodSandboxStats& stats;
@@ -21,6 +22,7 @@ struct MetricSources {
   /// Bytes of output that could not be written to the container's log.
   std::function<std::uint64_t(const std::string& id)> log_dropped;
 };
-[[nodiscard]] pb::PodSandboxMetrics pod_metrics(const MetricSources& sources);
+/// The bytes of a pb::PodSandboxMetrics: a message for each of its metrics would be most of the work.
+[[nodiscard]] std::string pod_metrics(const MetricSources& sources);
 
 }  // namespace berth::cri

@@ -44,9 +44,10 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
     one.mutable_memory()->mutable_major_page_faults()->set_value(5);
     one.mutable_io()->mutable_psi()->mutable_full()->set_total(6'000'000'000);
   }
-  const auto metrics =
+  pb::PodSandboxMetrics metrics;
+  ASSERT_TRUE(metrics.ParseFromString(
       pod_metrics({sandbox, stats, [&](const std::string& id) { return id == "c1" ? container : nullptr; },
-                   [](const std::string&) { return 42U; }});
+                   [](const std::string&) { return 42U; }})));
   EXPECT_EQ(metrics.pod_sandbox_id(), "p1");
   auto pod = values(metrics.metrics());
   EXPECT_EQ(pod["container_cpu_usage_seconds_total{shop}"], 3U);

@@ -184,10 +184,16 @@ Result<pb::ListMetricDescriptorsResponse> ServiceImpl::list_metric_descriptors(
 Items ServiceImpl::pod_sandbox_metrics_items() {
   return items_of(registry_->sandboxes(), [this](std::string& out, const SandboxRecord& record) {
     if (record.state != SandboxState::kReady) return false;
-    const auto stats = pod_figures(record);
-    return pod_metrics({record, stats, [this](const std::string& id) { return registry_->container(id); },
-                        [this](const std::string& id) { return stats_.log_dropped(id); }})
-        .AppendToString(&out);
+    pb::PodSandboxStats stats;
+    pod_stats_.fill_figures(record.id, *stats.mutable_linux());
+    for (const auto& container : running_in(record)) {
+      auto& one = *stats.mutable_linux()->add_containers();
+      one.mutable_attributes()->set_id(container->id);
+      stats_.fill_figures(*container, options_.root_dir, one);
+    }
+    out += pod_metrics({record, stats, [this](const std::string& id) { return registry_->container(id); },
+                        [this](const std::string& id) { return stats_.log_dropped(id); }});
+    return true;
   });
 }
 
