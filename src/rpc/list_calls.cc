@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/proto_wire.h"
+#include "base/thread_annotations.h"
 #include "rpc/unary.h"
 
 namespace berth::rpc {
@@ -103,12 +104,12 @@ class ListStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     } catch (const std::exception& e) {
       return end(unexpected(e));
     }
-    write_next();
+    prepare();
+    pump();
   }
 
-  /// One writer at a time: the worker first, then each OnWriteDone.
-  void write_next() {
-    if (stop_.stop_requested()) return end(Error(Code::kCancelled, "the client went away"));
+  /// Makes the next message; none: there are no more items.
+  void prepare() {
     std::string message;
     try {
       message.reserve(kMessageBytes + kMessageBytes / 16);
@@ -119,12 +120,32 @@ class ListStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
         if (more) proto::put_bytes(message, form_.field, item_);
       }
     } catch (const std::exception& e) {
-      return end(unexpected(e));
+      failure_ = unexpected(e);
     }
-    if (message.empty()) return end(std::nullopt);
-    const auto slice = slice_of(std::move(message));
-    message_ = grpc::ByteBuffer(&slice, 1);
-    StartWrite(&message_);
+    prepared_ = std::move(message);
+  }
+
+  /// Sends what is prepared and prepares more meanwhile. Run by one thread at a time, while nothing is on its way: a
+  /// write that is done sooner than the next message is ready leaves the going on to who prepares it.
+  void pump() {
+    bool written = true;
+    while (written) {
+      if (stop_.stop_requested()) return end(Error(Code::kCancelled, "the client went away"));
+      if (failure_) return end(failure_);
+      if (prepared_.empty()) return end(std::nullopt);
+      const auto slice = slice_of(std::exchange(prepared_, {}));
+      message_ = grpc::ByteBuffer(&slice, 1);
+      {
+        const MutexLock lock(mutex_);
+        in_flight_ = true;
+        preparing_ = true;
+      }
+      StartWrite(&message_);
+      prepare();
+      const MutexLock lock(mutex_);
+      preparing_ = false;
+      written = !in_flight_;
+    }
   }
 
   void end(const std::optional<Error>& error) {
@@ -134,7 +155,12 @@ class ListStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 
   void OnWriteDone(bool ok) override {
     if (!ok) stop_.request_stop();
-    write_next();
+    {
+      const MutexLock lock(mutex_);
+      in_flight_ = false;
+      if (preparing_) return;
+    }
+    pump();
   }
   void OnCancel() override { stop_.request_stop(); }
   void OnDone() override { delete this; }
@@ -142,7 +168,12 @@ class ListStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   ListForm form_;
   cri::Items next_;
   std::string item_;
-  grpc::ByteBuffer message_;
+  std::string prepared_;
+  std::optional<Error> failure_;
+  grpc::ByteBuffer message_;  // on its way
+  Mutex mutex_;
+  bool in_flight_ BERTH_GUARDED_BY(mutex_) = false;
+  bool preparing_ BERTH_GUARDED_BY(mutex_) = false;
   Clock::time_point begun_;
   std::stop_source stop_;
 };
