@@ -1,5 +1,6 @@
 // What NRI plugins ask of the service.
 #include "base/log.h"
+#include "cri/cdi_devices.h"
 #include "cri/service_impl.h"
 #include "spec/runtime.h"
 
@@ -26,7 +27,11 @@ void ServiceImpl::open_plugins() {
        .update = [this](const std::string& id,
                         const nri_api::LinuxResources& limits) { return update_for_plugin(id, limits); },
        .evict = [this](const nri::Eviction& eviction) { return evict_for_plugin(eviction); },
-       .machine = {.swap_accounting = host_.swap_accounting, .hugetlb = host_.hugetlb, .cgroup_v2 = host_.cgroup_v2}});
+       .machine = {.swap_accounting = host_.swap_accounting, .hugetlb = host_.hugetlb, .cgroup_v2 = host_.cgroup_v2},
+       .add_cdi_devices = [this](const std::vector<std::string>& names, spec::Spec& spec) -> Result<> {
+         BERTH_ASSIGN(const auto edits, cdi::find_devices(options_.cdi_dirs, names), "find");
+         return cdi::apply_edits(edits, spec);
+       }});
 }
 
 Result<> ServiceImpl::update_for_plugin(const std::string& id, const nri_api::LinuxResources& limits) {

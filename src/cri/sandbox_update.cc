@@ -34,6 +34,7 @@ Result<> ServiceImpl::update_pod_locked(Operation& operation, const std::string&
   const PodResources asked{request.resources(), request.overhead()};
   const PodResources whole{merged(linux.resources(), asked.resources), merged(linux.overhead(), asked.overhead)};
   BERTH_ASSIGN(const auto plan, plan_pod_cgroup(whole, asked, host_), "resources");
+  BERTH_TRY(plugins_.update_pod(operation, *record, asked.overhead, asked.resources), "plugins");
   if (!plan.empty()) {
     BERTH_TRY(check_pod_cgroup(*record), "cgroup");
     const Stage stage(operation, "set the pod's limits", record->cgroup_parent);
@@ -53,6 +54,7 @@ Result<> ServiceImpl::update_pod_locked(Operation& operation, const std::string&
   });
   if (!stored) return fail(std::move(stored).error());
   crashpoint("update-pod.stored");
+  plugins_.pod_updated(**stored);
   return {};
 }
 

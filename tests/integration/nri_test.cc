@@ -20,7 +20,7 @@ using testing::Not;
 struct WithNri {
   static TestHostOptions options() {
     return {.config = "[nri]\nsocket = \"" + nri_socket() + "\"\nplugin_dir = \"\"\nrequest_timeout_ms = 1000\n" +
-                      "registration_timeout_ms = 1000\n"};
+                      "registration_timeout_ms = 1000\n[runtime]\ncdi_dirs = [\"" + nri_dir() + "/cdi\"]\n"};
   }
 };
 
@@ -215,6 +215,47 @@ TEST_F(NriTest, ChangesLimitsAndTheCgroup) {
   EXPECT_FALSE(os::exists("/sys/fs/cgroup/memory" + path));
 }
 
+TEST_F(NriTest, AsksForCdiDevices) {
+  must(os::make_dirs(nri_dir() + "/cdi"));
+  must(os::write_file_atomic(nri_dir() + "/cdi/x.json",
+                             R"({"cdiVersion": "0.5.0", "kind": "vendor.com/gpu", "devices": [{"name": "0",
+                             "containerEdits": {"env": ["FROM_CDI=yes"], "deviceNodes": [{"path": "/dev/gpu",
+                             "hostPath": "/dev/null"}]}}]})"));
+  NriPlugin plugin;
+  plugin.on_create([](const CreateRequest&) -> Result<CreateReply> {
+    CreateReply reply;
+    reply.mutable_adjust()->add_cdi_devices()->set_name("vendor.com/gpu=0");
+    return reply;
+  });
+  ASSERT_TRUE(ok(plugin.start(nri_socket())));
+  const auto config = host().pod_config("cdi");
+  const auto pod = must(cri().run_pod(config));
+  const auto id = sleeper(pod, config);
+  EXPECT_EQ(must(cri().shell(id, "echo $FROM_CDI; test -c /dev/gpu && echo there")), "yes\nthere\n");
+  must(os::remove_tree(nri_dir() + "/cdi"));
+}
+
+TEST_F(NriTest, IsToldOfAPodsNewLimits) {
+  NriPlugin plugin;
+  nri_api::UpdatePodSandboxRequest seen;
+  plugin.on<nri_api::UpdatePodSandboxRequest, nri_api::UpdatePodSandboxResponse>(
+      "UpdatePodSandbox", [&seen](const auto& request) -> Result<nri_api::UpdatePodSandboxResponse> {
+        if (request.linux_resources().cpu().shares().value() == 99) return fail(Code::kInternal, "too few");
+        seen = request;
+        return nri_api::UpdatePodSandboxResponse();
+      });
+  ASSERT_TRUE(ok(plugin.start(nri_socket())));
+  const auto config = host().pod_config("pod-limits");
+  pb::UpdatePodSandboxResourcesRequest update;
+  update.set_pod_sandbox_id(must(cri().run_pod(config)));
+  update.mutable_resources()->set_cpu_shares(300);
+  must(cri().call(&Runtime::UpdatePodSandboxResources, update));
+  EXPECT_EQ(seen.linux_resources().cpu().shares().value(), 300U);
+  EXPECT_TRUE(plugin.wait_for("PostUpdatePodSandbox pod-limits"));
+  update.mutable_resources()->set_cpu_shares(99);
+  EXPECT_TRUE(fails(cri().call(&Runtime::UpdatePodSandboxResources, update), Code::kPrecondition, "10-test"));
+}
+
 TEST_F(NriTest, PluginsAreAskedByIndexAndSeeWhatEarlierOnesDid) {
   std::vector<std::string> seen;
   NriPlugin second({.index = "20", .name = "second"});
@@ -275,7 +316,7 @@ TEST_F(NriTest, WhatIsNotOfferedIsRefusedWithThePluginsName) {
   });
   ASSERT_TRUE(ok(plugin.start(nri_socket())));
   change = [](auto& adjust) { adjust.add_cdi_devices()->set_name("vendor.com/gpu=0"); };
-  EXPECT_TRUE(fails(try_create("a"), Code::kUnsupported, "42-odd: CDI device vendor.com/gpu=0"));
+  EXPECT_TRUE(fails(try_create("a"), Code::kNotFound, "vendor.com/gpu=0"));
   change = [](auto& adjust) { adjust.mutable_linux()->set_cgroups_path("/nobody-made/this"); };
   EXPECT_TRUE(fails(try_create("b"), Code::kUnsupported, "/nobody-made"));
   change = [](auto& adjust) { adjust.mutable_linux()->mutable_resources()->mutable_rdt_class()->set_value("gold"); };
