@@ -30,6 +30,9 @@ class RemoteTerminals {
   /// Hands over the terminal of the process (once); invalid ends without one.
   [[nodiscard]] virtual RemoteTerminal take_terminal(pid_t pid) = 0;
   [[nodiscard]] virtual Result<> resize(pid_t pid, unsigned short columns, unsigned short rows) = 0;
+  /// The other supervisor, too, holds a writer of its stdin: after this it does not. Success when the process has
+  /// ended.
+  [[nodiscard]] virtual Result<> close_input(pid_t pid) = 0;
 };
 
 /// An engine whose processes are the children of another supervisor: their ends are told by it and not by waitid(2).

@@ -331,7 +331,11 @@ Result<> Pod::resize(std::string_view id, std::string_view exec_id, std::uint32_
 Result<> Pod::close_stdin(std::string_view id, std::string_view exec_id) {
   BERTH_ASSIGN(TaskProcess* const process, find_process(id, exec_id), "close stdin");
   if (process->io != nullptr) process->io->close_stdin();
-  return {};
+  BERTH_ASSIGN(const std::shared_ptr<Container> container, find(id), "close stdin");
+  auto* const remote = dynamic_cast<RemoteTerminals*>(container->engine.get());
+  // A terminal's input ends with what was taken from take_terminal().
+  if (remote == nullptr || process->stdio.terminal || process->stdio.in.empty()) return {};
+  return remote->close_input(process->pid);
 }
 
 Result<> Pod::reopen_log(std::string_view id) {

@@ -7,6 +7,7 @@
 
 #include "base/strings.h"
 #include "fixture.h"
+#include "remote_session.h"
 #include "shared_folder.h"
 #include "wait.h"
 
@@ -133,6 +134,35 @@ TEST_P(HandlerTest, EndsAreTold) {
   const auto missing = must(cri().create(pod_, host().container_config("missing", "busybox", {"/no/such"}), config_));
   EXPECT_TRUE(fails(cri().start(missing), Code::kInvalid, "/no/such"));
   EXPECT_EQ(must(cri().status(missing)).state(), pb::CONTAINER_EXITED);
+}
+
+// The process of a runtime that was let go, but is not the program yet, must not swallow the signal.
+TEST_P(HandlerTest, AStopAtOnceReachesTheProgram) {
+  for (int i = 0; i < 5; ++i) {
+    const auto id = run("trap 'exit 3' TERM; while true; do sleep 0.05; done", "quick" + std::to_string(i));
+    const auto start = std::chrono::steady_clock::now();
+    must(cri().stop(id, 30));
+    EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(15));
+    EXPECT_EQ(must(cri().status(id)).exit_code(), 3);
+  }
+}
+
+TEST_P(HandlerTest, InputOfAClientAndItsEndReachTheProgram) {
+  auto config = host().shell_config("once", "cat; echo the end");
+  config.set_stdin(true);
+  config.set_stdin_once(true);
+  const auto id = must(cri().run(pod_, config, config_));
+  const StreamSet set{.in = true};
+  auto session = open_session(attach_url(cri(), id, set), set);
+  ASSERT_TRUE(ok(session.client->write(session.in, "all of it\n", true)));
+  ASSERT_TRUE(ok(session.finish()));
+  EXPECT_EQ(session.out_text(), "all of it\nthe end\n");
+  EXPECT_EQ(must(cri().wait_exited(id)).exit_code(), 0);
+  const auto other = run("exec sleep 1000", "exec");
+  auto exec = open_session(exec_url(cri(), other, {"cat"}, set), set);
+  ASSERT_TRUE(ok(exec.client->write(exec.in, "that too\n", true)));
+  ASSERT_TRUE(ok(exec.finish()));
+  EXPECT_EQ(exec.out_text(), "that too\n");
 }
 
 TEST_P(HandlerTest, LimitsHoldAndChange) {

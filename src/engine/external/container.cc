@@ -10,12 +10,15 @@
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/pidfd.h"
+#include "os/process_exe.h"
 
 namespace berth::engine::external {
 namespace {
 
 constexpr std::size_t kMaxPidFile = 32;
 constexpr std::chrono::milliseconds kLaunchTimeout{60'000};
+// From the end of `start` to the exec of the program; beyond it the start counts all the same.
+constexpr std::chrono::milliseconds kExecLimit{1000};
 
 // Goes when the call ends.
 class TemporaryFile final {
@@ -82,7 +85,11 @@ Result<> ExternalContainer::start() {
   if (started_) return fail(Code::kPrecondition, "cannot start a container that is running or has stopped");
   if (!alive()) return fail(Code::kPrecondition, "cannot start a container that has stopped");
   started_ = true;
-  return run({"start", parts_.id});
+  const auto runtime = os::executed_file(parts_.init.pid);
+  BERTH_TRY(run({"start", parts_.id}), "start");
+  // The runtime's process has been let go and becomes the program a moment later: signals until then would be its.
+  if (runtime) os::wait_for_exec(parts_.init.pid, parts_.init.pidfd.get(), *runtime, kExecLimit);
+  return {};
 }
 
 Result<Process> ExternalContainer::exec(const ExecRequest& request) {

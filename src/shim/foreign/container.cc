@@ -14,6 +14,7 @@
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/pidfd.h"
+#include "os/process_exe.h"
 
 namespace berth::shim::foreign {
 namespace {
@@ -22,6 +23,8 @@ namespace task = ::containerd::task::v2;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kStartLimit{30'000};
+// From the end of Start to the exec of the program; beyond it the start counts all the same.
+constexpr milliseconds kExecLimit{1000};
 constexpr milliseconds kCallLimit{10'000};
 constexpr milliseconds kGoneLimit{2'000};
 constexpr milliseconds kRetryDelay{50};
@@ -106,6 +109,15 @@ Result<> ForeignContainer::resize(pid_t pid, unsigned short columns, unsigned sh
   return simple_call(parts_, "ResizePty", std::move(request));
 }
 
+Result<> ForeignContainer::close_input(pid_t pid) {
+  const auto exec_id = parts_.processes->exec_id(parts_.id, pid);
+  if (!exec_id) return {};
+  task::CloseIORequest request;
+  request.set_exec_id(*exec_id);
+  request.set_stdin(true);
+  return simple_call(parts_, "CloseIO", std::move(request));
+}
+
 Result<UniqueFd> believe_pid(std::uint32_t pid, const engine::process::Cgroup& cgroup) {
   const auto number = static_cast<pid_t>(pid);
   if (number <= 0) return fail(Code::kCorrupt, "the shim tells no pid");
@@ -123,8 +135,13 @@ Result<UniqueFd> believe_pid(std::uint32_t pid, const engine::process::Cgroup& c
 Result<> ForeignContainer::start() {
   task::StartRequest request;
   request.set_id(parts_.id);
+  const auto runtime = os::executed_file(parts_.init.pid);
   auto done = parts_.link->ask<task::StartResponse>("Start", request, kStartLimit);
   if (!done) return fail(explain(std::move(done).error()));
+  // The runtime's process has been let go and becomes the program a moment later: signals until then would be its.
+  if (runtime && parts_.init.pidfd.valid()) {
+    os::wait_for_exec(parts_.init.pid, parts_.init.pidfd.get(), *runtime, kExecLimit);
+  }
   return {};
 }
 

@@ -71,6 +71,7 @@ class ForeignContainer final : public engine::Container, public RemoteTerminals 
   Result<> remove() override;
   RemoteTerminal take_terminal(pid_t pid) override;
   Result<> resize(pid_t pid, unsigned short columns, unsigned short rows) override;
+  Result<> close_input(pid_t pid) override;
 
  private:
   Result<engine::Process> start_exec(const std::string& exec_id, ShimStdio& stdio);

@@ -150,6 +150,13 @@ void Processes::tell(std::uint64_t number, int code) {
   ended_(process.pid, code);
 }
 
+std::optional<std::string> Processes::exec_id(const std::string& id, pid_t pid) const {
+  for (const auto& [number, entry] : entries_) {
+    if (entry.process.id == id && entry.process.pid == pid) return entry.process.exec_id;
+  }
+  return std::nullopt;
+}
+
 void Processes::forget(const std::string& id) {
   held_.erase(id);
   for (auto it = entries_.begin(); it != entries_.end();) {

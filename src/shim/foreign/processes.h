@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,8 @@ class Processes final {
   void hold(const std::string& id, const Link* link, engine::process::Cgroup cgroup);
   /// Errors: kCorrupt the shim tells a pid of another process.
   [[nodiscard]] Result<> add(Watched process);
+  /// How the shim calls a process of container `id`: "" the first, nothing for one that has ended.
+  [[nodiscard]] std::optional<std::string> exec_id(const std::string& id, pid_t pid) const;
   /// The container is gone, or its creation has failed.
   void forget(const std::string& id);
   /// The shim behind `link` is dead: its containers are killed, and each process counts as killed once it is gone.

@@ -1,0 +1,25 @@
+#pragma once
+#include <sys/types.h>
+
+#include <chrono>
+
+#include "base/result.h"
+
+namespace berth::os {
+
+/// A file that a process executes.
+struct Executed {
+  dev_t device = 0;
+  ino_t inode = 0;
+  friend bool operator==(const Executed&, const Executed&) = default;
+};
+
+/// What process `pid` executes now. kNotFound when there is no such process, kDenied without the right to trace it.
+/// Source: proc_pid_exe(5).
+Result<Executed> executed_file(pid_t pid);
+
+/// Waits until process `pid`, held by `pidfd` (borrowed), executes another file than `before`, has ended, or `limit` is
+/// over; looks every millisecond. Blocks.
+void wait_for_exec(pid_t pid, int pidfd, const Executed& before, std::chrono::milliseconds limit);
+
+}  // namespace berth::os
