@@ -421,7 +421,6 @@ TEST_F(RunTest, OnePidNamespaceGoesAsAWhole) {
   EXPECT_TRUE(os::wait_readable(shim_.pidfd.get(), std::chrono::milliseconds(1500)).value_or(false));
   EXPECT_TRUE(test::gone(init));
   client_->close();
-  shim_ = {};
 }
 
 TEST_F(RunTest, SysctlsOfThePod) {

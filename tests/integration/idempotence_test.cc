@@ -196,6 +196,7 @@ TEST_F(IdempotenceTest, CallsOnPods) {
           {"RemovePodSandbox", of_pod(&Runtime::RemovePodSandbox), {kOk, kBad, kOk, kOk, kOk}},
           {"PodSandboxStatus", of_pod(&Runtime::PodSandboxStatus), {kGone, kBad, kGone, kOk, kOk}},
           {"PodSandboxStats", of_pod(&Runtime::PodSandboxStats), {kGone, kBad, kGone, kOk, kOk}},
+          {"UpdatePodSandboxResources", of_pod(&Runtime::UpdatePodSandboxResources), {kGone, kBad, kGone, kOk, kState}},
           {"PortForward", of_pod(&Runtime::PortForward), {kGone, kBad, kGone, kOk, kState}},
           {"CreateContainer", create, {kGone, kBad, kGone, kOk, kState}},
       },
@@ -306,7 +307,6 @@ std::map<std::string, Plain> calls_not_built(CriClient& client) {
       {"CheckpointContainer", plain(client, &Runtime::CheckpointContainer)},
       {"CheckpointPod", plain(client, &Runtime::CheckpointPod)},
       {"RestorePod", plain(client, &Runtime::RestorePod)},
-      {"UpdatePodSandboxResources", plain(client, &Runtime::UpdatePodSandboxResources)},
   };
 }
 
@@ -327,6 +327,7 @@ TEST_F(IdempotenceTest, NoCallIsMissingHere) {
                                 "PodSandboxStatus",
                                 "PodSandboxStats",
                                 "PortForward",
+                                "UpdatePodSandboxResources",
                                 "CreateContainer",
                                 "StartContainer",
                                 "StopContainer",
