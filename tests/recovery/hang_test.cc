@@ -75,6 +75,9 @@ class HangTest : public HostTest<WithFailpoints> {
     create.set_pod_sandbox_id(pod);
     *create.mutable_config() = host().shell_config("main", "exec sleep 1000");
     *create.mutable_sandbox_config() = config;
+    auto& volume = *create.mutable_config()->add_mounts();
+    *volume.mutable_image() = create.config().image();
+    volume.set_container_path("/image");
     pb::StartContainerRequest start;
     start.set_container_id(persist(&Runtime::CreateContainer, create).container_id());
     persist(&Runtime::StartContainer, start);
