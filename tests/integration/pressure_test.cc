@@ -65,7 +65,7 @@ TEST_F(PressureTest, OfContainersAndPods) {
     }
   }
   EXPECT_LE(one.cpu().psi().some().total(), static_cast<std::uint64_t>(one.cpu().timestamp()) -
-                                                static_cast<std::uint64_t>(must(cri().status(id)).started_at()))
+                                                static_cast<std::uint64_t>(must(cri().status(id)).created_at()))
       << "no more than the time that has passed, in nanoseconds";
 }
 
