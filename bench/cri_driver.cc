@@ -149,4 +149,16 @@ Result<std::uint64_t> Driver::cpu_ns() const {
   return *value;
 }
 
+Result<std::vector<Driver>> make_drivers(const std::vector<std::string>& peers, const std::string& image,
+                                         std::size_t at_least) {
+  std::vector<Driver> drivers;
+  for (const auto& text : peers) {
+    const auto parts = split(text, '=');
+    if (parts.size() != 3) return fail(Code::kInvalid, "--peer wants NAME=SOCKET=CGROUP, not " + text);
+    drivers.emplace_back(Peer{std::string(parts[0]), std::string(parts[1]), std::string(parts[2])}, image);
+  }
+  if (drivers.size() < at_least) return fail(Code::kInvalid, std::to_string(at_least) + " --peer are needed");
+  return drivers;
+}
+
 }  // namespace berth::bench

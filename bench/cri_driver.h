@@ -2,6 +2,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "cri/runtime/v1/api.grpc.pb.h"
@@ -62,5 +63,9 @@ class Driver {
   std::unique_ptr<pb::RuntimeService::Stub> runtime_;
   std::unique_ptr<pb::ImageService::Stub> images_;
 };
+
+/// A driver for each text "NAME=SOCKET=CGROUP". kInvalid: one is not of that form, or there are fewer than `at_least`.
+Result<std::vector<Driver>> make_drivers(const std::vector<std::string>& peers, const std::string& image,
+                                         std::size_t at_least);
 
 }  // namespace berth::bench

@@ -162,19 +162,17 @@ int main(int argc, char** argv) {
   app.add_option("--runtime", oci, "NAME=PATH=ROOT=CONTAINER")->required();
   app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  std::vector<berth::bench::Driver> drivers;
-  for (const auto& text : peers) {
-    const auto parts = berth::split(text, '=');
-    if (parts.size() != 3) continue;
-    drivers.emplace_back(berth::bench::Peer{std::string(parts[0]), std::string(parts[1]), std::string(parts[2])},
-                         image);
-  }
-  const auto parts = berth::split(oci, '=');
-  if (drivers.size() != 2 || peers.size() != 2 || parts.size() != 4) {
-    std::fprintf(stderr, "bench_exec: two --peer NAME=SOCKET=CGROUP and one --runtime NAME=PATH=ROOT=CONTAINER\n");
+  auto drivers = berth::bench::make_drivers(peers, image, 2);
+  if (!drivers) {
+    std::fprintf(stderr, "bench_exec: %s\n", drivers.error().text().c_str());
     return 2;
   }
-  const auto done = berth::bench::compare(drivers, parts, rounds);
+  const auto parts = berth::split(oci, '=');
+  if (parts.size() != 4) {
+    std::fprintf(stderr, "bench_exec: --runtime wants NAME=PATH=ROOT=CONTAINER\n");
+    return 2;
+  }
+  const auto done = berth::bench::compare(*drivers, parts, rounds);
   if (!done) {
     std::fprintf(stderr, "bench_exec: %s\n", done.error().text().c_str());
     return 1;

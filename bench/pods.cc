@@ -116,17 +116,12 @@ int main(int argc, char** argv) {
   app.add_option("--runs", runs)->capture_default_str();
   app.add_option("--batch", batch_size)->capture_default_str();
   CLI11_PARSE(app, argc, argv);
-  std::vector<berth::bench::Driver> drivers;
-  for (const auto& text : peers) {
-    const auto parts = berth::split(text, '=');
-    if (parts.size() != 3) {
-      std::fprintf(stderr, "bench_pods: --peer wants NAME=SOCKET=CGROUP\n");
-      return 2;
-    }
-    drivers.emplace_back(berth::bench::Peer{std::string(parts[0]), std::string(parts[1]), std::string(parts[2])},
-                         image);
+  auto drivers = berth::bench::make_drivers(peers, image, 1);
+  if (!drivers) {
+    std::fprintf(stderr, "bench_pods: %s\n", drivers.error().text().c_str());
+    return 2;
   }
-  const auto done = berth::bench::compare(drivers, runs, batch_size);
+  const auto done = berth::bench::compare(*drivers, runs, batch_size);
   if (!done) {
     std::fprintf(stderr, "bench_pods: %s\n", done.error().text().c_str());
     return 1;

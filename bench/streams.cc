@@ -249,14 +249,12 @@ int main(int argc, char** argv) {
   app.add_option("--megabytes", megabytes)->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
-  std::vector<berth::bench::Driver> drivers;
-  for (const auto& text : peers) {
-    const auto parts = berth::split(text, '=');
-    if (parts.size() != 3) continue;
-    drivers.emplace_back(berth::bench::Peer{std::string(parts[0]), std::string(parts[1]), std::string(parts[2])},
-                         image);
+  auto drivers = berth::bench::make_drivers(peers, image, 1);
+  if (!drivers) {
+    std::fprintf(stderr, "bench_streams: %s\n", drivers.error().text().c_str());
+    return 2;
   }
-  const auto done = berth::bench::compare(drivers, megabytes << 20, rounds);
+  const auto done = berth::bench::compare(*drivers, megabytes << 20, rounds);
   if (!done) {
     std::fprintf(stderr, "bench_streams: %s\n", done.error().text().c_str());
     return 1;
