@@ -65,6 +65,7 @@ int main(int argc, char** argv) {
   app.add_option("--port", options.port, "port to listen on; 0: any");
   app.add_option("--tls-cert", options.tls_cert, "PEM file of the certificate chain");
   app.add_option("--tls-key", options.tls_key, "PEM file of its key");
+  app.add_option("--settings", options.settings, "any text, for the daemon to see whether it would start it so again");
   app.add_option("--linger", linger, "seconds to stay without daemon and sessions");
   CLI11_PARSE(app, argc, argv);
   options.linger = std::chrono::seconds(linger);

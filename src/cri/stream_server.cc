@@ -40,7 +40,7 @@ std::string StreamServer::control_socket() const {
   return folder_ + "/control.sock";
 }
 
-// As src/stream/control.cc writes it.
+// Whatever makes another server of it.
 std::string StreamServer::settings() const {
   return std::string(BERTH_VERSION) + " " + options_.address + " " + std::to_string(options_.port) + " " +
          options_.tls_cert + " " + options_.tls_key;
@@ -83,10 +83,10 @@ void StreamServer::take_over() {
 
 void StreamServer::reap() {
   const MutexLock lock(mutex_);
-  if (!child_.pidfd.valid()) return;
-  const auto end = os::reap(child_.pidfd.get());
-  if (end && !*end) return;
-  child_ = {};
+  std::erase_if(children_, [](const os::Child& child) {
+    const auto end = os::reap(child.pidfd.get());
+    return !end || *end;
+  });
 }
 
 Result<> StreamServer::connect() {
@@ -116,7 +116,8 @@ Result<> StreamServer::start() {
   BERTH_ASSIGN(auto pipe, os::make_pipe(), "pipe");
   os::SpawnOptions spawn;
   spawn.argv = {
-      options_.program, "--folder", folder_, "--address", options_.address, "--port", std::to_string(options_.port)};
+      options_.program, "--folder", folder_, "--address", options_.address, "--port", std::to_string(options_.port),
+      "--settings",     settings()};
   if (!options_.tls_cert.empty()) {
     spawn.argv.insert(spawn.argv.end(), {"--tls-cert", options_.tls_cert, "--tls-key", options_.tls_key});
   }
@@ -124,15 +125,16 @@ Result<> StreamServer::start() {
   spawn.cwd = "/";
   spawn.new_session = true;
   spawn.fds = {{pipe.write.get(), 1}, {log.get(), 2}};
-  BERTH_ASSIGN(child_, os::spawn(spawn), "program");
+  BERTH_ASSIGN(children_.emplace_back(), os::spawn(spawn), "program");
+  const os::Child& child = children_.back();
   pipe.write.reset();
   const auto line = read_ready_line(pipe.read.get(), std::chrono::steady_clock::now() + kReady);
   if (!line) {
-    ignore(end_process(child_.pidfd.get(), kCall), "the next session tries again");
+    ignore(end_process(child.pidfd.get(), kCall), "the next session tries again");
     return fail(line.error().in("program"));
   }
   if (!*line) return fail(Code::kUnavailable, "it ended before it was ready: " + last_words(log_path));
-  log_info("berth-stream started", {{"pid", child_.pid}, {"url", **line}});
+  log_info("berth-stream started", {{"pid", child.pid}, {"url", **line}});
   BERTH_ASSIGN(auto client, ttrpc::Client::connect(reactor_, control_socket(), kConnect), "connect");
   client_ = std::move(client);
   return {};

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/thread_annotations.h"
@@ -37,7 +38,7 @@ class StreamServer final {
   [[nodiscard]] Result<std::string> prepare(const ::berth::stream::v1::PrepareRequest& request) BERTH_EXCLUDES(mutex_);
   /// Holds on to a server that runs already, so that it stays; starts none. For the daemon's start.
   void take_over() BERTH_EXCLUDES(mutex_);
-  /// Reaps a server of ours that has ended.
+  /// Reaps servers of ours that have ended.
   void reap() BERTH_EXCLUDES(mutex_);
 
  private:
@@ -56,7 +57,7 @@ class StreamServer final {
   // Held over the start of the program, which is the point: there must be one.
   Mutex mutex_;
   std::shared_ptr<ttrpc::Client> client_ BERTH_GUARDED_BY(mutex_);
-  os::Child child_ BERTH_GUARDED_BY(mutex_);
+  std::vector<os::Child> children_ BERTH_GUARDED_BY(mutex_);  // ours, not yet reaped
 };
 
 }  // namespace berth::cri

@@ -7,7 +7,6 @@
 #include "berth/stream/v1/stream.pb.h"
 #include "berth/wkt/wkt.pb.h"
 #include "os/socket.h"
-#include "stream/server.h"
 #include "ttrpc/typed.h"
 
 namespace berth::stream {
@@ -84,11 +83,6 @@ void serve_control_api(ttrpc::Server& server, ControlHooks hooks) {
 Result<> listen_control(ttrpc::Server& server, const std::string& path) {
   BERTH_ASSIGN(UniqueFd listener, os::unix_listen(path), "control socket");
   return server.listen(std::move(listener));
-}
-
-std::string settings_text(const ServerOptions& options) {
-  return std::string(BERTH_VERSION) + " " + options.address + " " + std::to_string(options.port) + " " +
-         options.tls_cert + " " + options.tls_key;
 }
 
 }  // namespace berth::stream

@@ -9,8 +9,6 @@
 
 namespace berth::stream {
 
-struct ServerOptions;
-
 struct ControlInfo {
   std::string settings;
   std::uint64_t sessions = 0;
@@ -28,8 +26,5 @@ void serve_control_api(ttrpc::Server& server, ControlHooks hooks);
 
 /// Listens on a unix socket that only our own user may use; removes what a dead server left there.
 [[nodiscard]] Result<> listen_control(ttrpc::Server& server, const std::string& path);
-
-/// How a server was started, as one line that differs when it would have to be started anew.
-[[nodiscard]] std::string settings_text(const ServerOptions& options);
 
 }  // namespace berth::stream

@@ -120,7 +120,7 @@ Result<> Server::serve_control() {
     BERTH_ASSIGN(const std::string token, tokens_.add(std::move(spec)), "prepare");
     return base_url_ + "/" + kind + "/" + token;
   };
-  hooks.info = [this] { return ControlInfo{settings_text(options_), sessions_.load(), base_url_}; };
+  hooks.info = [this] { return ControlInfo{options_.settings, sessions_.load(), base_url_}; };
   hooks.drain = [this] { drain(); };
   Result<> served;
   reactor_->post([this, &hooks, &served] {

@@ -26,6 +26,7 @@ struct ServerOptions {
   unsigned port = 0;     ///< 0: the kernel's choice
   std::string tls_cert;  ///< PEM files; empty: no TLS
   std::string tls_key;
+  std::string settings{};           ///< whatever its starter wants to know it by; told by Info
   std::chrono::seconds linger{60};  ///< how long it stays without daemon and sessions
 };
 
