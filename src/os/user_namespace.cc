@@ -13,6 +13,7 @@
 
 #include "os/clone.h"
 #include "os/file.h"
+#include "os/pidfd.h"
 
 namespace berth::os {
 namespace {
@@ -26,8 +27,9 @@ class Keeper final {
   Keeper(Keeper&&) = delete;
   Keeper& operator=(Keeper&&) = delete;
   ~Keeper() {
-    hold_.write.reset();
-    if (pidfd_.valid()) ignore(reap_pidfd(pidfd_.get()), "a child of ours that does nothing");
+    if (!pidfd_.valid()) return;
+    ignore(pidfd_signal(pidfd_.get(), SIGKILL), "it may have ended");
+    ignore(reap_pidfd(pidfd_.get()), "a child of ours that does nothing");
   }
 
   Result<> start(std::uint64_t flags);
@@ -41,10 +43,13 @@ class Keeper final {
 
 /// The child of a program that may have other threads: a lock of the C library may be held for ever in its copy of the
 /// memory, so there is nothing but system calls.
-[[noreturn]] void keep(int read_end, int write_end) {
-  ::syscall(SYS_close, write_end);
+[[noreturn]] void keep(int read_end) {
+  // What else the parent has open at this moment, the write end and those of other keepers among it, is not for us to
+  // hold: two would wait for each other for ever.
+  ::syscall(SYS_close_range, static_cast<unsigned>(read_end) + 1, ~0U, 0);
+  if (read_end > 0) ::syscall(SYS_close_range, 0, static_cast<unsigned>(read_end) - 1, 0);
   char nothing = 0;
-  // Until the parent closes its end, or dies.
+  // Until the parent kills us, or dies.
   while (::syscall(SYS_read, read_end, &nothing, 1) < 0 && errno == EINTR) {
   }
   while (true) ::syscall(SYS_exit_group, 0);
@@ -53,14 +58,13 @@ class Keeper final {
 Result<> Keeper::start(std::uint64_t flags) {
   BERTH_ASSIGN(hold_, make_pipe(), "pipe");
   const int read_end = hold_.read.get();
-  const int write_end = hold_.write.get();
   clone_args args{};
   int pidfd = -1;
   args.flags = flags | CLONE_PIDFD;
   args.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   args.exit_signal = SIGCHLD;
   const long pid = ::syscall(SYS_clone3, &args, sizeof args);
-  if (pid == 0) keep(read_end, write_end);
+  if (pid == 0) keep(read_end);
   if (pid < 0) {
     const int e = errno;
     // ENOSPC: the limit of /proc/sys/user; EUSERS: too deep.

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <thread>
 
 #include "os/clone.h"
@@ -44,10 +45,17 @@ TEST_F(UserNamespaceTest, OwnsWhatWasAskedFor) {
 }
 
 TEST_F(UserNamespaceTest, WithOtherThreadsBeside) {
-  std::thread other([] {
-    for (int i = 0; i < 20; ++i) EXPECT_TRUE(make_user_namespace(kMap, kMap));
-  });
-  for (int i = 0; i < 20; ++i) EXPECT_TRUE(make_user_namespace(kMap, kMap, CLONE_NEWUTS));
+  // Together each time: a keeper must not hold what the other thread has just opened.
+  constexpr int kRounds = 1000;
+  std::barrier together(2);
+  const auto make = [&together](int flags) {
+    for (int i = 0; i < kRounds; ++i) {
+      together.arrive_and_wait();
+      EXPECT_TRUE(make_user_namespace(kMap, kMap, flags));
+    }
+  };
+  std::thread other(make, 0);
+  make(CLONE_NEWUTS);
   other.join();
 }
 
