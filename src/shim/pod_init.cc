@@ -119,14 +119,19 @@ Result<os::Cloned> clone_in_user_namespace(int user_namespace, os::CloneOptions 
     message.code = made ? made->pid : -1;
     if (made) message.fd = std::move(made->pidfd);
     if (!made) message.text = made.error().text();
-    ignore(os::send_message(pair.second.get(), message), "the end of the stream says as much");
+    const auto sent = os::send_message(pair.second.get(), message);
+    if (!sent && made) ignore(os::pidfd_signal(message.fd.get(), SIGKILL), "nobody would hold it");
     ::_exit(0);
   }
   pair.second.reset();
   auto message = os::receive_message(pair.first.get());
   ignore(os::reap_pidfd(helper.pidfd.get()), "a child of ours");
   if (!message) return fail(std::move(message).error().in("helper"));
-  if (!message->fd.valid()) return fail(Code::kInternal, "helper: " + message->text);
+  if (!message->fd.valid()) {
+    // A child of ours that is not reaped, so the number is its own.
+    if (message->code > 0) ::kill(message->code, SIGKILL);
+    return fail(Code::kInternal, "helper: " + message->text);
+  }
   os::Cloned cloned;
   cloned.pid = message->code;
   cloned.pidfd = std::move(message->fd);

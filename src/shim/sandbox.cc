@@ -56,10 +56,11 @@ Result<> write_sysctls(const SandboxConfig& config) {
       network_checked = true;
     }
     const auto write = [&]() -> Result<> { return os::write_proc(proc.get(), "sys/" + path, value); };
-    // Those of an IPC namespace obey its root and nobody else.
+    // Those of an IPC namespace obey its root and nobody else; before Linux 6.9 the host's root.
     const bool as_its_root = config.user_namespace && !path.starts_with("net/");
-    BERTH_TRY(as_its_root ? os::run_as_effective_user(config.user_namespace->root_uid, write) : write(),
-              "sysctl " + name);
+    auto written = as_its_root ? os::run_as_effective_user(config.user_namespace->root_uid, write) : write();
+    if (!written && as_its_root && written.error().code() == Code::kDenied) written = write();
+    BERTH_TRY(std::move(written), "sysctl " + name);
   }
   return {};
 }

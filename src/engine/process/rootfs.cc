@@ -59,7 +59,8 @@ Result<> RootBuilder::attach_root() {
   // not the unmounting of the copies when the old root goes.
   if (!launch_.shares_mounts) {
     BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
-    park_own_view();
+    // Hooks that run in this namespace would see it.
+    if (!spec_.hooks) park_own_view();
   }
   if (launch_.root_tree.valid()) {
     BERTH_ASSIGN(root_, os::dup_fd(launch_.root_tree.get()), "root file system");
