@@ -110,6 +110,8 @@ class ServiceImpl final : public Service {
   [[nodiscard]] Result<ContainerPtr> shown_container(std::string_view id) const;
   /// kPrecondition: it does not run.
   [[nodiscard]] Result<ContainerPtr> running_container(const std::string& id) const;
+  /// A URL of berth-stream, which is started if need be.
+  Result<std::string> session_url(const Call& call, const ::berth::stream::v1::PrepareRequest& session);
   [[nodiscard]] std::string dir_of(const std::string& sandbox_id) const;
   [[nodiscard]] std::string dir_of(const ContainerRecord& record) const;
 

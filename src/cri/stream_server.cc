@@ -46,39 +46,35 @@ std::string StreamServer::settings() const {
          options_.tls_cert + " " + options_.tls_key;
 }
 
+std::shared_ptr<ttrpc::Client> StreamServer::client() {
+  const MutexLock lock(mutex_);
+  return client_ && client_->alive() ? client_ : nullptr;
+}
+
+void StreamServer::use(std::shared_ptr<ttrpc::Client> client) {
+  const MutexLock lock(mutex_);
+  client_ = std::move(client);
+}
+
 Result<std::string> StreamServer::prepare(const sv::PrepareRequest& request) {
-  Result<sv::PrepareResponse> reply = fail(Code::kUnavailable, "not tried");
-  // Twice: a server that has just ended is noticed by the call that fails.
-  for (int tries = 0; tries < 2; ++tries) {
-    BERTH_ASSIGN(const auto client, running(), "berth-stream");
-    reply = ttrpc::call<sv::PrepareResponse>(*client, kService, "Prepare", request, ttrpc::CallOptions::within(kCall));
-    if (reply) return std::move(*reply->mutable_url());
-    if (reply.error().code() != Code::kUnavailable) break;
-    forget(client);
-  }
-  return fail(std::move(reply).error().in("berth-stream"));
-}
-
-Result<std::shared_ptr<ttrpc::Client>> StreamServer::running() {
-  const MutexLock lock(mutex_);
-  if (client_ && client_->alive()) return client_;
-  client_.reset();
-  auto connected = connect();
-  ignore(connected, "then it is started");
-  if (!client_) BERTH_TRY(start(), "start");
-  return client_;
-}
-
-void StreamServer::forget(const std::shared_ptr<ttrpc::Client>& client) {
-  const MutexLock lock(mutex_);
-  if (client_ == client) client_.reset();
+  const auto server = client();
+  if (!server) return fail(Code::kUnavailable, "berth-stream does not run");
+  auto reply =
+      ttrpc::call<sv::PrepareResponse>(*server, kService, "Prepare", request, ttrpc::CallOptions::within(kCall));
+  if (reply) return std::move(*reply->mutable_url());
+  Error error = std::move(reply).error().in("berth-stream");
+  if (error.code() != Code::kTimeout && error.code() != Code::kUnavailable) return fail(std::move(error));
+  // It has just ended, or hangs: ensure_running() sees which.
+  use(nullptr);
+  return fail(std::move(error).as(Code::kUnavailable));
 }
 
 void StreamServer::take_over() {
-  const MutexLock lock(mutex_);
   if (!os::exists(control_socket())) return;
-  auto connected = connect();
-  ignore(connected, "it has ended, or ends: the next session starts another");
+  auto server = ttrpc::Client::connect(reactor_, control_socket(), kConnect);
+  if (!server) return;  // it has ended: the next session starts another
+  const auto info = ask(**server);
+  if (info && info->settings() == settings()) use(std::move(*server));
 }
 
 void StreamServer::reap() {
@@ -89,24 +85,46 @@ void StreamServer::reap() {
   });
 }
 
-Result<> StreamServer::connect() {
-  BERTH_ASSIGN(auto client, ttrpc::Client::connect(reactor_, control_socket(), kConnect), "berth-stream");
-  client_ = std::move(client);
-  return replace_if_other();
+Result<> StreamServer::ensure_running() {
+  if (client()) return {};
+  reap();
+  auto server = ttrpc::Client::connect(reactor_, control_socket(), kConnect);
+  if (!server) return start();
+  const auto info = ask(**server);
+  if (info && info->settings() == settings()) {
+    use(std::move(*server));
+    return {};
+  }
+  if (info) {
+    drain(**server);
+  } else {
+    BERTH_TRY(end_silent(), "a berth-stream that does not answer");
+  }
+  server->reset();
+  return start();
 }
 
-Result<> StreamServer::replace_if_other() {
-  const auto info =
-      ttrpc::call<sv::InfoResponse>(*client_, kService, "Info", Empty(), ttrpc::CallOptions::within(kCall));
-  if (info && info->settings() == settings()) return {};
-  // Its sessions go on; whoever comes now gets the new one.
-  const auto drained = ttrpc::call<Empty>(*client_, kService, "Drain", Empty(), ttrpc::CallOptions::within(kCall));
-  ignore(drained, "a server that does not answer is replaced as well");
-  client_.reset();
+Result<sv::InfoResponse> StreamServer::ask(ttrpc::Client& server) {
+  return ttrpc::call<sv::InfoResponse>(server, kService, "Info", Empty(), ttrpc::CallOptions::within(kCall));
+}
+
+// Its sessions go on; whoever comes now gets the next one.
+void StreamServer::drain(ttrpc::Client& server) {
+  const auto drained = ttrpc::call<Empty>(server, kService, "Drain", Empty(), ttrpc::CallOptions::within(kCall));
+  ignore(drained, "the next one says that its socket is taken");
   for (int tries = 0; tries < kDrainTries && os::unix_connect(control_socket(), kConnect); ++tries) {
     std::this_thread::sleep_for(kPause);
   }
-  return fail(Code::kUnavailable, "the server that runs was started with other settings");
+}
+
+// Who listens is told by the kernel. Its sessions hang with it.
+Result<> StreamServer::end_silent() {
+  const auto socket = os::unix_connect(control_socket(), kConnect);
+  if (!socket) return {};  // it has ended meanwhile
+  BERTH_ASSIGN(const auto peer, os::peer_credentials(socket->get()), "who it is");
+  BERTH_ASSIGN(const UniqueFd process, os::open_pidfd(peer.pid), "its process");
+  log_warn("berth-stream does not answer and is killed", {{"pid", peer.pid}});
+  return end_process(process.get(), kCall);
 }
 
 Result<> StreamServer::start() {
@@ -125,18 +143,24 @@ Result<> StreamServer::start() {
   spawn.cwd = "/";
   spawn.new_session = true;
   spawn.fds = {{pipe.write.get(), 1}, {log.get(), 2}};
-  BERTH_ASSIGN(children_.emplace_back(), os::spawn(spawn), "program");
-  const os::Child& child = children_.back();
+  BERTH_ASSIGN(os::Child child, os::spawn(spawn), "program");
   pipe.write.reset();
   const auto line = read_ready_line(pipe.read.get(), std::chrono::steady_clock::now() + kReady);
   if (!line) {
     ignore(end_process(child.pidfd.get(), kCall), "the next session tries again");
     return fail(line.error().in("program"));
   }
-  if (!*line) return fail(Code::kUnavailable, "it ended before it was ready: " + last_words(log_path));
+  if (!*line) {
+    ignore(end_process(child.pidfd.get(), kCall), "it has ended, or is about to");
+    return fail(Code::kUnavailable, "it ended before it was ready: " + last_words(log_path));
+  }
   log_info("berth-stream started", {{"pid", child.pid}, {"url", **line}});
-  BERTH_ASSIGN(auto client, ttrpc::Client::connect(reactor_, control_socket(), kConnect), "connect");
-  client_ = std::move(client);
+  {
+    const MutexLock lock(mutex_);
+    children_.push_back(std::move(child));
+  }
+  BERTH_ASSIGN(auto server, ttrpc::Client::connect(reactor_, control_socket(), kConnect), "connect");
+  use(std::move(server));
   return {};
 }
 

@@ -33,28 +33,30 @@ class StreamServer final {
   StreamServer(StreamServer&&) = delete;
   StreamServer& operator=(StreamServer&&) = delete;
 
-  /// A URL for one session. Starts the server if there is none; others that ask meanwhile wait for it. Errors: as the
-  /// server answers; kUnavailable it does not run and cannot be started.
+  /// A URL for one session. Errors: as the server answers; kUnavailable it does not run, or does not answer: call
+  /// ensure_running() and try again. Blocks five seconds at the most.
   [[nodiscard]] Result<std::string> prepare(const ::berth::stream::v1::PrepareRequest& request) BERTH_EXCLUDES(mutex_);
+  /// Takes over what runs, or starts the server; one that was started otherwise is drained first, one that does not
+  /// answer is killed. One call at a time. Blocks, half a minute at the most.
+  [[nodiscard]] Result<> ensure_running() BERTH_EXCLUDES(mutex_);
   /// Holds on to a server that runs already, so that it stays; starts none. For the daemon's start.
   void take_over() BERTH_EXCLUDES(mutex_);
   /// Reaps servers of ours that have ended.
   void reap() BERTH_EXCLUDES(mutex_);
 
  private:
-  /// A client of a server that runs, as far as is known.
-  Result<std::shared_ptr<ttrpc::Client>> running() BERTH_EXCLUDES(mutex_);
-  void forget(const std::shared_ptr<ttrpc::Client>& client) BERTH_EXCLUDES(mutex_);
-  Result<> connect() BERTH_REQUIRES(mutex_);
-  Result<> start() BERTH_REQUIRES(mutex_);
-  Result<> replace_if_other() BERTH_REQUIRES(mutex_);
+  std::shared_ptr<ttrpc::Client> client() BERTH_EXCLUDES(mutex_);
+  void use(std::shared_ptr<ttrpc::Client> client) BERTH_EXCLUDES(mutex_);
+  static Result<::berth::stream::v1::InfoResponse> ask(ttrpc::Client& server);
+  void drain(ttrpc::Client& server);
+  Result<> end_silent();
+  Result<> start() BERTH_EXCLUDES(mutex_);
   [[nodiscard]] std::string settings() const;
   [[nodiscard]] std::string control_socket() const;
 
   ttrpc::Reactor& reactor_;
   const std::string folder_;
   const StreamOptions options_;
-  // Held over the start of the program, which is the point: there must be one.
   Mutex mutex_;
   std::shared_ptr<ttrpc::Client> client_ BERTH_GUARDED_BY(mutex_);
   std::vector<os::Child> children_ BERTH_GUARDED_BY(mutex_);  // ours, not yet reaped

@@ -41,7 +41,21 @@ Result<ContainerPtr> ServiceImpl::running_container(const std::string& id) const
   return record;
 }
 
-Result<pb::ExecResponse> ServiceImpl::exec(const Call& /*call*/, const pb::ExecRequest& request) {
+Result<std::string> ServiceImpl::session_url(const Call& call, const sv::PrepareRequest& session) {
+  auto url = stream_server_->prepare(session);
+  if (url || url.error().code() != Code::kUnavailable) return url;
+  // Whoever asks meanwhile waits for the same start.
+  auto started = operations_.run("start berth-stream", "start berth-stream", call,
+                                 [this](Operation& operation) -> Result<std::string> {
+                                   const Stage stage(operation, "start berth-stream", options_.stream.program);
+                                   BERTH_TRY(stream_server_->ensure_running(), "start berth-stream");
+                                   return std::string();
+                                 });
+  if (!started) return started;
+  return stream_server_->prepare(session);
+}
+
+Result<pb::ExecResponse> ServiceImpl::exec(const Call& call, const pb::ExecRequest& request) {
   BERTH_TRY(check_streams(request), "Exec");
   BERTH_ASSIGN(const auto record, running_container(request.container_id()), "Exec");
   sv::PrepareRequest session;
@@ -52,11 +66,11 @@ Result<pb::ExecResponse> ServiceImpl::exec(const Call& /*call*/, const pb::ExecR
                exec_process(*record, {request.cmd().begin(), request.cmd().end()}, request.tty()), "Exec");
   set_streams(request, session);
   pb::ExecResponse reply;
-  BERTH_ASSIGN(*reply.mutable_url(), stream_server_->prepare(session), "Exec");
+  BERTH_ASSIGN(*reply.mutable_url(), session_url(call, session), "Exec");
   return reply;
 }
 
-Result<pb::AttachResponse> ServiceImpl::attach(const Call& /*call*/, const pb::AttachRequest& request) {
+Result<pb::AttachResponse> ServiceImpl::attach(const Call& call, const pb::AttachRequest& request) {
   BERTH_TRY(check_streams(request), "Attach");
   BERTH_ASSIGN(const auto record, running_container(request.container_id()), "Attach");
   sv::PrepareRequest session;
@@ -68,11 +82,11 @@ Result<pb::AttachResponse> ServiceImpl::attach(const Call& /*call*/, const pb::A
   // A terminal's input does not end with who types there.
   session.set_close_stdin(record->config.stdin_once() && !record->config.tty());
   pb::AttachResponse reply;
-  BERTH_ASSIGN(*reply.mutable_url(), stream_server_->prepare(session), "Attach");
+  BERTH_ASSIGN(*reply.mutable_url(), session_url(call, session), "Attach");
   return reply;
 }
 
-Result<pb::PortForwardResponse> ServiceImpl::port_forward(const Call& /*call*/, const pb::PortForwardRequest& request) {
+Result<pb::PortForwardResponse> ServiceImpl::port_forward(const Call& call, const pb::PortForwardRequest& request) {
   BERTH_ASSIGN(const auto record, shown_sandbox(request.pod_sandbox_id()), "PortForward");
   if (record->state != SandboxState::kReady) {
     return fail(Code::kPrecondition, "PortForward: sandbox " + record->id.substr(0, 13) + " is not ready");
@@ -86,7 +100,7 @@ Result<pb::PortForwardResponse> ServiceImpl::port_forward(const Call& /*call*/, 
     session.add_ports(static_cast<std::uint32_t>(port));
   }
   pb::PortForwardResponse reply;
-  BERTH_ASSIGN(*reply.mutable_url(), stream_server_->prepare(session), "PortForward");
+  BERTH_ASSIGN(*reply.mutable_url(), session_url(call, session), "PortForward");
   return reply;
 }
 

@@ -218,6 +218,21 @@ TEST_F(ExecStreamTest, AKilledServerLeavesNothing) {
   EXPECT_TRUE(wait_until(std::chrono::seconds(20), [] { return sessions() == 0; }));
 }
 
+TEST_F(ExecStreamTest, AHungServerIsReplaced) {
+  const auto running = pod();
+  auto first = exec(running.container, "echo here", {});
+  ASSERT_TRUE(ok(first.finish()));
+  const auto servers = must(os::find_processes([](const std::vector<std::string>& words) {
+    return words.size() > 2 && words[0].ends_with("/berth-stream") && words[2].starts_with(host().dir());
+  }));
+  ASSERT_EQ(servers.size(), 1U);
+  ASSERT_TRUE(ok(os::pidfd_signal(servers.front().pidfd.get(), SIGSTOP)));
+  auto next = exec(running.container, "echo next", {});
+  ASSERT_TRUE(ok(next.finish()));
+  EXPECT_EQ(next.out_text(), "next\n");
+  EXPECT_TRUE(os::wait_readable(servers.front().pidfd.get(), std::chrono::seconds(0)).value_or(false));
+}
+
 TEST_F(ExecStreamTest, ThePodsEndEndsItsSessions) {
   const auto running = pod();
   auto session = exec(running.container, "echo here; exec sleep 1000", {});
