@@ -51,13 +51,13 @@ berth::LogLevel to_level(const std::string& name) {
   return berth::LogLevel::kInfo;
 }
 
-// As configured; else beside this program when it is there, else wherever PATH has it.
+// As configured; else beside this program when it is there, else where PATH has it now. Before other threads are there.
 std::string program_path(const std::string& configured, const char* name) {
   if (!configured.empty()) return configured;
   std::error_code error;
   const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (!error && berth::os::exists(self.parent_path() / name)) return self.parent_path() / name;
-  return name;
+  return berth::os::find_program(name).value_or(name);
 }
 
 // Only what is built may be named: the daemon does not start with a handler that it would have to refuse at each pod. A
@@ -192,18 +192,20 @@ Result<> serve(const Config& config, const Flags& flags) {
   BERTH_TRY(check_handlers(config), "configuration");
   BERTH_TRY(berth::os::make_dirs(config.root, 0711), "root folder");
   BERTH_ASSIGN(const auto lock, lock_state(config.state), "start");
+  const std::string shim = program_path(config.runtime.shim, "containerd-shim-berth-v2");
+  const std::string stream = program_path(config.stream.program, "berth-stream");
   BERTH_ASSIGN(const auto images, open_images(config), "open the image store");
   BERTH_ASSIGN(const auto network, open_network(config), "open the network");
   BERTH_ASSIGN(const auto service,
                berth::cri::Service::open({.root_dir = config.root,
                                           .state_dir = config.state,
-                                          .shim_path = program_path(config.runtime.shim, "containerd-shim-berth-v2"),
+                                          .shim_path = shim,
                                           .cgroup_parent = config.cgroup.parent,
                                           .handlers = handler_table(config),
                                           .exec_output_limit = config.runtime.exec_output_limit,
                                           .log_max_line_bytes = config.log.max_line_bytes,
                                           .stats_period_s = config.runtime.stats_period_s,
-                                          .stream = {.program = program_path(config.stream.program, "berth-stream"),
+                                          .stream = {.program = stream,
                                                      .address = config.stream.address,
                                                      .port = config.stream.port,
                                                      .tls_cert = config.stream.tls_cert,

@@ -51,11 +51,7 @@ class Files final {
 };
 
 Result<File> read_one(const std::string& path) {
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0) return fail_errno(errno, "stat");
-  // Nothing that could block, or never end.
-  if (!S_ISREG(status.st_mode)) return fail(Code::kInvalid, "it is no regular file");
-  BERTH_ASSIGN(const auto text, os::read_file(path, kMaxFileBytes), "read");
+  BERTH_ASSIGN(const auto text, os::read_regular_file(path, kMaxFileBytes), "read");
   return parse_file(text, path.ends_with(".yaml") ? Format::kYaml : Format::kJson);
 }
 

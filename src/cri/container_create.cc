@@ -213,7 +213,10 @@ Result<> ServiceImpl::extend_spec(Operation& operation, const SandboxRecord& san
   for (const auto* annotations : {&sandbox.config.annotations(), &record.config.annotations()}) {
     for (const auto& [key, value] : *annotations) question.annotations[key] = value;
   }
-  BERTH_TRY(add_hooks_of_dirs(options_.hooks_dirs, question, spec), "OCI hooks");
+  {
+    const Stage stage(operation, "read the OCI hooks", join(options_.hooks_dirs, ", "));
+    BERTH_TRY(add_hooks_of_dirs(options_.hooks_dirs, question, spec), "OCI hooks");
+  }
   const std::string own_path = record.cgroups_path;
   BERTH_TRY(plugins_.create(operation, passage, sandbox, record, spec), "plugins");
   if (record.cgroups_path == own_path || record.cgroups_path.starts_with(sandbox.cgroup_parent + "/")) return {};

@@ -1,5 +1,7 @@
 #include "cri/handler_features.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -53,6 +55,14 @@ Result<std::string> output_of(std::vector<std::string> argv, const std::string& 
                                       std::string(trim(output.err).substr(0, 256)));
 }
 
+/// Differs from what it was when the file is another one or has changed. Empty: it is not there.
+std::string file_mark(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return {};
+  return std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" + std::to_string(info.st_ctim.tv_sec) +
+         "." + std::to_string(info.st_ctim.tv_nsec);
+}
+
 }  // namespace
 
 Result<HandlerFeatures> parse_shim_features(std::string_view json) {
@@ -88,11 +98,10 @@ HandlerFeatures probe_machine(const std::string& shim_path, const std::string& f
   return features ? std::move(*features) : none_of(features.error().text());
 }
 
-HandlerFeatures probe_runtime(const std::string& binary) {
+Result<HandlerFeatures> probe_runtime(const std::string& binary) {
   auto said = output_of({binary, "features"}, "/");
-  if (!said) return none_of("the runtime does not tell its features: " + said.error().text());
-  auto features = parse_runtime_features(*said);
-  return features ? std::move(*features) : none_of(features.error().text());
+  if (!said) return fail(std::move(said).error().in("the runtime does not tell its features"));
+  return parse_runtime_features(*said);
 }
 
 void FeatureTable::set_machine(HandlerFeatures machine) {
@@ -101,12 +110,30 @@ void FeatureTable::set_machine(HandlerFeatures machine) {
 }
 
 void FeatureTable::learn(const HandlerTable& table) {
-  std::map<std::string, HandlerFeatures, std::less<>> runtimes;
+  Runtimes before;
+  {
+    const MutexLock lock(mutex_);
+    before = runtimes_;
+  }
+  Runtimes runtimes;
   for (const auto& [name, handler] : table.handlers) {
     if (!handler.shim.empty() || handler.binary.empty() || runtimes.contains(handler.binary)) continue;
-    runtimes.emplace(handler.binary, probe_runtime(handler.binary));
+    const std::string file = file_mark(handler.binary);
+    const auto known = before.find(handler.binary);
+    if (known != before.end() && !file.empty() && known->second.file == file) {
+      runtimes.insert(*known);
+      continue;
+    }
+    auto features = probe_runtime(handler.binary);
+    if (features) {
+      runtimes.emplace(handler.binary, Asked{std::move(*features), file});
+      continue;
+    }
+    const Code code = features.error().code();
+    const bool answered = code == Code::kUnavailable || code == Code::kCorrupt;
+    runtimes.emplace(handler.binary, Asked{none_of(features.error().text()), answered ? file : std::string()});
   }
-  MutexLock lock(mutex_);
+  const MutexLock lock(mutex_);
   runtimes_ = std::move(runtimes);
 }
 
@@ -117,7 +144,7 @@ HandlerFeatures FeatureTable::of(const Handler& handler) const {
   const auto found = runtimes_.find(handler.binary);
   if (found == runtimes_.end()) return none_of("the runtime was not asked yet");
   // The root file system and the namespaces are ours, whatever the runtime can.
-  HandlerFeatures features = found->second;
+  HandlerFeatures features = found->second.features;
   if (features.user_namespaces()) features.no_user_namespaces = machine_.no_user_namespaces;
   return features;
 }

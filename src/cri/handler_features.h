@@ -28,8 +28,9 @@ struct HandlerFeatures {
 /// What this machine offers, by the shim's `features` action in `folder`, which lies where the images do. Blocks;
 /// seconds at the most.
 [[nodiscard]] HandlerFeatures probe_machine(const std::string& shim_path, const std::string& folder);
-/// What an OCI runtime says of itself. Blocks; seconds at the most.
-[[nodiscard]] HandlerFeatures probe_runtime(const std::string& binary);
+/// What an OCI runtime says of itself. Errors: it says nothing, or nothing that can be read. Blocks; seconds at the
+/// most.
+[[nodiscard]] Result<HandlerFeatures> probe_runtime(const std::string& binary);
 
 /// The features of all handlers in force: the runtimes are asked when they come in, nobody is when a reader looks.
 /// Thread-safe.
@@ -37,14 +38,19 @@ class FeatureTable final {
  public:
   /// Of our own engine; before the first learn().
   void set_machine(HandlerFeatures machine) BERTH_EXCLUDES(mutex_);
-  /// Asks the runtimes of `table`. Blocks.
+  /// Asks the runtimes of `table`, but those that have answered and have not changed. Blocks.
   void learn(const HandlerTable& table) BERTH_EXCLUDES(mutex_);
   [[nodiscard]] HandlerFeatures of(const Handler& handler) const BERTH_EXCLUDES(mutex_);
 
  private:
   mutable Mutex mutex_;
   HandlerFeatures machine_ BERTH_GUARDED_BY(mutex_);
-  std::map<std::string, HandlerFeatures, std::less<>> runtimes_ BERTH_GUARDED_BY(mutex_);  // by their paths
+  struct Asked {
+    HandlerFeatures features;
+    std::string file;  // what answered, well or not: its inode and time of change; empty: nobody did
+  };
+  using Runtimes = std::map<std::string, Asked, std::less<>>;
+  Runtimes runtimes_ BERTH_GUARDED_BY(mutex_);  // by their paths
 };
 
 }  // namespace berth::cri

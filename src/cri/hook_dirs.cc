@@ -178,7 +178,7 @@ Result<> add_hooks_of_dirs(const std::vector<std::string>& dirs, const HookQuest
   std::map<std::pair<std::string, std::string>, std::string> sorted;
   for (const auto& [name, path] : paths) sorted[{to_lower(name), name}] = path;
   for (const auto& [name, path] : sorted) {
-    const auto text = os::read_file(path, kMaxFile);
+    const auto text = os::read_regular_file(path, kMaxFile);
     if (!text && text.error().code() == Code::kNotFound) continue;  // just removed
     if (!text) return fail(text.error());
     auto file = parse_hook_file(*text);

@@ -34,9 +34,9 @@ Result<> ServiceImpl::update_pod_locked(Operation& operation, const std::string&
   const PodResources asked{request.resources(), request.overhead()};
   const PodResources whole{merged(linux.resources(), asked.resources), merged(linux.overhead(), asked.overhead)};
   BERTH_ASSIGN(const auto plan, plan_pod_cgroup(whole, asked, host_), "resources");
+  if (!plan.empty()) BERTH_TRY(check_pod_cgroup(*record), "cgroup");
   BERTH_TRY(plugins_.update_pod(operation, *record, asked.overhead, asked.resources), "plugins");
   if (!plan.empty()) {
-    BERTH_TRY(check_pod_cgroup(*record), "cgroup");
     const Stage stage(operation, "set the pod's limits", record->cgroup_parent);
     BERTH_TRY(failpoint("update-pod.begun"), "cgroup");
     // A kubelet makes it before the sandbox; else it comes with the first container. The record names it, so that it

@@ -97,6 +97,8 @@ void ServiceImpl::stats_loop() {
       rounds_until_retry = kRetryRounds;
       workers_.post([this] {
         stream_server_->reap();
+        // A runtime that was installed since, or another version.
+        features_.learn(handlers_.table());
         retry_networks();
         retry_detached();
       });

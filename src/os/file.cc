@@ -94,6 +94,16 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
   return read_file_at(AT_FDCWD, path, limit);
 }
 
+Result<std::string> read_regular_file(const std::string& path, std::size_t limit) {
+  BERTH_ASSIGN(const UniqueFd fd, open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY), "read");
+  struct stat info{};
+  if (::fstat(fd.get(), &info) != 0) return fail_errno(errno, "stat " + path);
+  if (!S_ISREG(info.st_mode)) return fail(Code::kInvalid, path + " is no regular file");
+  auto data = read_all(fd.get(), limit);
+  if (!data) return fail(std::move(data).error().in("read " + path));
+  return data;
+}
+
 Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit) {
   auto fd = open_at(dir_fd, path, O_RDONLY);
   if (!fd) return fail(std::move(fd).error());

@@ -25,6 +25,8 @@ Result<UniqueFd> open_in(int root_fd, const std::string& path, int flags, std::u
 /// The whole file, at most `limit` bytes; a larger one is kExhausted and nothing is kept. Works for /proc and cgroup
 /// files.
 Result<std::string> read_file(const std::string& path, std::size_t limit);
+/// The same of a regular file alone: nothing that could block, or never end. kInvalid: it is none.
+Result<std::string> read_regular_file(const std::string& path, std::size_t limit);
 Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit);
 /// All that is left in `fd`, at most `limit` bytes.
 Result<std::string> read_all(int fd, std::size_t limit);
