@@ -1,12 +1,11 @@
 #include "cri/handler_features.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "base/strings.h"
+#include "os/file.h"
 #include "os/spawn.h"
 #include "spec/json_text.h"
 
@@ -53,14 +52,6 @@ Result<std::string> output_of(std::vector<std::string> argv, const std::string& 
   if (output.exit_code == 0) return std::move(output.out);
   return fail(Code::kUnavailable, "features: exit code " + std::to_string(output.exit_code) + ": " +
                                       std::string(trim(output.err).substr(0, 256)));
-}
-
-/// Differs from what it was when the file is another one or has changed. Empty: it is not there.
-std::string file_mark(const std::string& path) {
-  struct stat info{};
-  if (::stat(path.c_str(), &info) != 0) return {};
-  return std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" + std::to_string(info.st_ctim.tv_sec) +
-         "." + std::to_string(info.st_ctim.tv_nsec);
 }
 
 }  // namespace
@@ -118,7 +109,7 @@ void FeatureTable::learn(const HandlerTable& table) {
   Runtimes runtimes;
   for (const auto& [name, handler] : table.handlers) {
     if (!handler.shim.empty() || handler.binary.empty() || runtimes.contains(handler.binary)) continue;
-    const std::string file = file_mark(handler.binary);
+    const std::string file = os::file_mark(handler.binary);
     const auto known = before.find(handler.binary);
     if (known != before.end() && !file.empty() && known->second.file == file) {
       runtimes.insert(*known);

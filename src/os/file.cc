@@ -94,6 +94,13 @@ Result<std::string> read_file(const std::string& path, std::size_t limit) {
   return read_file_at(AT_FDCWD, path, limit);
 }
 
+std::string file_mark(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return {};
+  return std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) + ":" + std::to_string(info.st_ctim.tv_sec) +
+         "." + std::to_string(info.st_ctim.tv_nsec);
+}
+
 Result<std::string> read_regular_file(const std::string& path, std::size_t limit) {
   BERTH_ASSIGN(const UniqueFd fd, open_file(path, O_RDONLY | O_NONBLOCK | O_NOCTTY), "read");
   struct stat info{};

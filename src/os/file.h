@@ -28,6 +28,8 @@ Result<std::string> read_file(const std::string& path, std::size_t limit);
 /// The same of a regular file alone: nothing that could block, or never end. kInvalid: it is none.
 Result<std::string> read_regular_file(const std::string& path, std::size_t limit);
 Result<std::string> read_file_at(int dir_fd, const std::string& path, std::size_t limit);
+/// A text that differs when another file is at `path` or it has changed (inode and time of change); "": there is none.
+[[nodiscard]] std::string file_mark(const std::string& path);
 /// All that is left in `fd`, at most `limit` bytes.
 Result<std::string> read_all(int fd, std::size_t limit);
 /// Every byte, or an error.

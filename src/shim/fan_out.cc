@@ -32,9 +32,9 @@ void FanOut::write(std::string_view bytes) {
   std::erase_if(watchers_, [bytes](const UniqueFd& fifo) { return !give(fifo.get(), bytes); });
 }
 
-void FanOut::add(UniqueFd watcher) {
+std::size_t FanOut::watchers() {
   std::erase_if(watchers_, [](const UniqueFd& fifo) { return reader_is_gone(fifo.get()); });
-  watchers_.push_back(std::move(watcher));
+  return watchers_.size();
 }
 
 }  // namespace berth::shim

@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -18,9 +19,10 @@ class FanOut final : public Sink {
   void write(std::string_view bytes) override;
   void flush() override { own_->flush(); }
 
-  /// Takes the write end of a FIFO, non-blocking. Those who have gone are let go first.
-  void add(UniqueFd watcher);
-  [[nodiscard]] std::size_t watchers() const { return watchers_.size(); }
+  /// Takes the write end of a FIFO, non-blocking.
+  void add(UniqueFd watcher) { watchers_.push_back(std::move(watcher)); }
+  /// How many there are; those who have gone are let go first.
+  [[nodiscard]] std::size_t watchers();
   /// Lets all go: they read what is in their FIFO and then its end.
   void release() { std::vector<UniqueFd>().swap(watchers_); }
 

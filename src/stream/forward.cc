@@ -1,5 +1,6 @@
 #include "stream/forward.h"
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <chrono>
@@ -21,6 +22,13 @@ constexpr std::chrono::seconds kStall{20};
 
 Forward::Forward(asio::io_context& io, std::uint16_t port, Hooks hooks)
     : io_(io), port_(port), hooks_(std::move(hooks)), socket_(io), other_family_(io), stall_(io) {}
+
+std::size_t Forward::share_of(std::size_t connections) {
+  constexpr std::size_t kAll = 64U << 20;
+  constexpr std::size_t kLeast = 64U << 10;
+  constexpr std::size_t kMost = 4U << 20;
+  return std::clamp(kAll / std::max<std::size_t>(connections, 1), kLeast, kMost);
+}
 
 // A socket belongs to the namespace that it was made in, wherever it is used.
 void Forward::start(int netns_fd) {
@@ -61,18 +69,21 @@ void Forward::connected(bool v6, const error_code& error) {
 void Forward::read_more() {
   if (reading_ || over_ || !open_ || port_ended_ || !hooks_.has_room()) return;
   reading_ = true;
-  socket_.async_read_some(
-      asio::buffer(buffer_), [self = shared_from_this()](const error_code& error, std::size_t count) {
-        self->reading_ = false;
-        if (self->over_) return;
-        if (error) {
-          self->port_ended_ = true;
-          const bool normal = error == asio::error::eof;
-          return self->finish(normal ? "" : "port " + std::to_string(self->port_) + ": " + error.message());
-        }
-        self->hooks_.bytes(std::string_view(self->buffer_.data(), count));
-        self->read_more();
-      });
+  socket_.async_read_some(asio::buffer(buffer_),
+                          [self = shared_from_this()](const error_code& error, std::size_t count) {
+                            self->reading_ = false;
+                            if (self->over_) return;
+                            if (error) {
+                              if (error != asio::error::eof) {
+                                return self->fail_with("port " + std::to_string(self->port_) + ": " + error.message());
+                              }
+                              self->port_ended_ = true;
+                              self->finish("");
+                              return self->write_more();
+                            }
+                            self->hooks_.bytes(std::string_view(self->buffer_.data(), count));
+                            self->read_more();
+                          });
 }
 
 void Forward::resume() {
@@ -82,7 +93,7 @@ void Forward::resume() {
 void Forward::write(std::string_view bytes) {
   if (over_ || ending_) return;
   pending_.append(bytes);
-  if (pending_.size() > kMaxPending && !paused_) {
+  if (!paused_ && pending_.size() > hooks_.limit()) {
     paused_ = true;
     hooks_.pause(true);
     watch_progress();
@@ -103,6 +114,7 @@ void Forward::write_more() {
     if (pending_.empty()) {
       error_code ignored;
       if (ending_) (void)socket_.shutdown(tcp::socket::shutdown_send, ignored);
+      if (ending_ && port_ended_) complete();
       return;
     }
     writing_.swap(pending_);
@@ -138,7 +150,13 @@ void Forward::watch_progress() {
 
 void Forward::fail_with(const std::string& why) {
   finish(why);
+  complete();
+}
+
+void Forward::complete() {
+  const auto over = std::exchange(hooks_.over, nullptr);
   stop();
+  if (over) over();
 }
 
 void Forward::finish(const std::string& error) {

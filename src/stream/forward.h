@@ -22,9 +22,14 @@ class Forward final : public std::enable_shared_from_this<Forward> {
     std::function<void(const std::string& error)> ended;
     /// The client sends faster than the port takes: pause it, or let it go on.
     std::function<void(bool)> pause;
+    /// How much is taken from the client before the port has, until it is paused.
+    std::function<std::size_t()> limit;
+    /// Nothing goes either way any more: the last call, once. Not after stop().
+    std::function<void()> over;
   };
-  /// What is taken from the client before the port has.
-  static constexpr std::size_t kMaxPending = 4U << 20;
+
+  /// Of what a session holds for all of its connections, the share of one of so many.
+  [[nodiscard]] static std::size_t share_of(std::size_t connections);
 
   /// `netns_fd`: where to connect, borrowed for start(); -1: where we are.
   Forward(boost::asio::io_context& io, std::uint16_t port, Hooks hooks);
@@ -46,6 +51,7 @@ class Forward final : public std::enable_shared_from_this<Forward> {
   void watch_progress();
   void fail_with(const std::string& why);
   void finish(const std::string& error);
+  void complete();
 
   boost::asio::io_context& io_;
   std::uint16_t port_;

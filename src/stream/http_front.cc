@@ -34,6 +34,8 @@ constexpr std::size_t kMaxHead = 16U << 10;
 constexpr std::chrono::seconds kHeadTime{30};
 // After our last byte, for the peer to read it and close.
 constexpr std::chrono::seconds kCloseTime{10};
+// Before it, a peer that takes nothing at all.
+constexpr std::chrono::seconds kStuckTime{120};
 // While nothing is read, the end of the connection is looked for.
 constexpr std::chrono::seconds kLook{5};
 constexpr std::size_t kReadBytes = 64U << 10;
@@ -86,10 +88,7 @@ class WireBase : public Wire, public std::enable_shared_from_this<Derived> {
     handler_.reset();
     if (gone_) return;
     paused_ = false;
-    timer_.expires_after(kCloseTime);
-    timer_.async_wait([keep = this->shared_from_this()](const error_code& error) {
-      if (!error) keep->shut();
-    });
+    bound_end();
     self()->read_more();
     self()->write_more();
   }
@@ -106,6 +105,7 @@ class WireBase : public Wire, public std::enable_shared_from_this<Derived> {
   void sent(std::size_t bytes) {
     const bool was_high = unsent_ >= kLowWater;
     unsent_ -= bytes;
+    if (closing_) bound_end();
     if (!was_high || unsent_ >= kLowWater) return;
     if (const auto handler = handler_; handler) handler->on_writable();
   }
@@ -114,10 +114,18 @@ class WireBase : public Wire, public std::enable_shared_from_this<Derived> {
     shut();
     if (const auto handler = std::exchange(handler_, nullptr); handler) handler->on_gone(gone(error));
   }
+  // After close(), from the last progress on.
+  void bound_end() {
+    timer_.expires_after(queue_.empty() ? kCloseTime : kStuckTime);
+    timer_.async_wait([keep = this->shared_from_this()](const error_code& error) {
+      if (!error) keep->shut();
+    });
+  }
   void shut() {
     gone_ = true;
     timer_.cancel();
-    queue_.clear();
+    // A write that is under way reads from it yet.
+    if (!writing_) queue_.clear();
     unsent_ = 0;
     error_code ignored;
     socket_of(stream_).close(ignored);
@@ -160,16 +168,18 @@ class ByteWire final : public WireBase<ByteWire<Stream>, Stream> {
     if (!early_.empty()) {
       return asio::post(this->stream_.get_executor(), [keep = this->shared_from_this()] {
         const std::string bytes = std::exchange(keep->early_, {});
+        const bool more = keep->take(bytes, true);
         keep->reading_ = false;
-        if (keep->take(bytes, true)) keep->read_more();
+        if (more) keep->read_more();
       });
     }
     this->stream_.async_read_some(asio::buffer(buffer_),
                                   [keep = this->shared_from_this()](const error_code& error, std::size_t count) {
-                                    keep->reading_ = false;
                                     if (error) return keep->broken(error);
-                                    if (keep->take(std::string_view(keep->buffer_.data(), count), true))
-                                      keep->read_more();
+                                    // Whoever resumes us meanwhile must not begin a read into what is looked at.
+                                    const bool more = keep->take(std::string_view(keep->buffer_.data(), count), true);
+                                    keep->reading_ = false;
+                                    if (more) keep->read_more();
                                   });
   }
 
@@ -224,12 +234,12 @@ class WebSocketWire final : public WireBase<WebSocketWire<Stream>, websocket::st
     this->reading_ = true;
     this->stream_.async_read_some(
         buffer_, kReadBytes, [keep = this->shared_from_this()](const error_code& error, std::size_t /*count*/) {
-          keep->reading_ = false;
           if (error) return keep->broken(error == websocket::error::closed ? error_code(asio::error::eof) : error);
           const bool first = std::exchange(keep->first_, keep->stream_.is_message_done());
           const auto bytes = keep->buffer_.data();
           const bool more = keep->take(std::string_view(static_cast<const char*>(bytes.data()), bytes.size()), first);
           keep->buffer_.consume(keep->buffer_.size());
+          keep->reading_ = false;
           if (more) keep->read_more();
         });
   }

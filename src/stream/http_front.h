@@ -30,7 +30,8 @@ struct UpgradeAnswer {
 };
 
 /// Speaks HTTP on one accepted connection until its upgrade: one request, its head at most 16 KiB, within 30 s.
-/// `decide` is called once, on the thread of the io_context; `tls` (borrowed, or null) outlives the connection.
+/// `decide` is called once, on the thread of the io_context, and kept until the upgrade is through; `tls`: borrowed for
+/// the call, or null.
 /// Source: RFC 9112, RFC 6455; SPDY/3.1 as kubelets and kubectl ask for it.
 void serve_http(boost::asio::ip::tcp::socket socket, boost::asio::ssl::context* tls,
                 std::function<UpgradeAnswer(const UpgradeRequest&)> decide);

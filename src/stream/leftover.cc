@@ -1,5 +1,6 @@
 #include "stream/leftover.h"
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <thread>
@@ -28,8 +29,11 @@ constexpr std::size_t kMaxNote = 16U << 10;
 
 Result<> remove_exec(ttrpc::Reactor& reactor, const Leftover& leftover) {
   auto client = ttrpc::Client::connect(reactor, leftover.shim_socket, kConnect);
-  // No shim, no exec.
-  if (!client) return {};
+  if (!client) {
+    // No shim, no exec.
+    const bool gone = client.error().errno_value() == ENOENT || client.error().errno_value() == ECONNREFUSED;
+    return gone ? Result<>() : fail(std::move(client).error());
+  }
   task::KillRequest kill;
   kill.set_id(leftover.container_id);
   kill.set_exec_id(leftover.exec_id);

@@ -10,6 +10,8 @@ namespace {
 
 // Connections that wait for their second stream, and all others.
 constexpr std::size_t kMaxConnections = 1000;
+// What a connection may send before it has an error stream, where errors would be told. Clients open that one first.
+constexpr std::size_t kMaxEarly = 256U << 10;
 
 }  // namespace
 
@@ -84,6 +86,17 @@ void PortForward::begin(Connection& connection) {
   hooks.pause = [weak = weak_from_this()](bool paused) {
     if (const auto self = weak.lock(); self) self->pause(paused);
   };
+  hooks.limit = [weak = weak_from_this()] {
+    const auto self = weak.lock();
+    return Forward::share_of(self ? self->connections_.size() : 1);
+  };
+  hooks.over = [weak = weak_from_this(), data] {
+    const auto self = weak.lock();
+    if (!self) return;
+    // No news for a client that has ended it, too.
+    if (self->session_) self->session_->reset(data);
+    std::erase_if(self->connections_, [data](const auto& entry) { return entry.second.data_stream == data; });
+  };
   connection.forward = std::make_shared<Forward>(context_.io, connection.port, std::move(hooks));
   // A reference of our own: what fails at once ends the connection.
   const auto forward = connection.forward;
@@ -101,9 +114,7 @@ void PortForward::ended(std::uint32_t data_stream, const std::string& error) {
   if (!error.empty()) {
     session_->send(connection->error_stream, "error forwarding port " + std::to_string(connection->port) + ": " + error,
                    true);
-    session_->reset(data_stream);
-    std::erase_if(connections_, [data_stream](const auto& entry) { return entry.second.data_stream == data_stream; });
-    return;
+    return session_->reset(data_stream);
   }
   session_->send(data_stream, {}, true);
   session_->send(connection->error_stream, {}, true);
@@ -124,8 +135,12 @@ PortForward::Connection* PortForward::of_data(std::uint32_t id) {
 void PortForward::on_data(std::uint32_t id, std::string_view bytes) {
   Connection* const connection = of_data(id);
   if (connection == nullptr) return;
-  if (connection->forward) return connection->forward->write(bytes);
-  if (connection->early.size() + bytes.size() > Forward::kMaxPending) return session_->reset(id);
+  // A reference of our own: it may leave the map.
+  if (const auto forward = connection->forward; forward) return forward->write(bytes);
+  if (connection->early.size() + bytes.size() > kMaxEarly) {
+    session_->reset(id);
+    return on_reset(id);
+  }
   connection->early.append(bytes);
 }
 
@@ -133,7 +148,7 @@ void PortForward::on_end(std::uint32_t id) {
   Connection* const connection = of_data(id);
   if (connection == nullptr) return;
   connection->early_end = true;
-  if (connection->forward) connection->forward->end();
+  if (const auto forward = connection->forward; forward) forward->end();
 }
 
 void PortForward::on_reset(std::uint32_t id) {

@@ -200,9 +200,12 @@ void RemoteCommand::wait_for_exit() {
   task::WaitRequest request;
   request.set_id(spec_.container_id);
   if (is_exec()) request.set_exec_id(id_);
+  // An exec is there until its process has ended. Who is attached may leave before.
+  const auto holds = is_exec() ? shared_from_this() : nullptr;
   shim_->call<task::WaitResponse>(kTask, "Wait", request, std::nullopt,
-                                  [self = shared_from_this()](const Result<task::WaitResponse>& reply) {
-                                    if (self->state_ == State::kOver) return;
+                                  [weak = weak_from_this(), holds](const Result<task::WaitResponse>& reply) {
+                                    const auto self = weak.lock();
+                                    if (!self || self->state_ == State::kOver) return;
                                     if (!reply) return self->fail_with(reply.error());
                                     self->exited(static_cast<int>(reply->exit_status()));
                                   });
@@ -239,7 +242,10 @@ void RemoteCommand::end_stdin() {
   if (is_exec()) request.set_exec_id(id_);
   request.set_stdin(true);
   shim_->call<Empty>(kTask, "CloseIO", request, kShort,
-                     [](const Result<Empty>& reply) { ignore(reply, "it is closed by its end at the latest"); });
+                     // The connection stays until it is answered.
+                     [self = shared_from_this()](const Result<Empty>& reply) {
+                       ignore(reply, "it is closed by its end at the latest");
+                     });
 }
 
 // A stream of {"Width":80,"Height":24}; the newest counts.
@@ -318,6 +324,8 @@ void RemoteCommand::fail_with(const Error& why) {
 
 void RemoteCommand::finish(const Outcome& outcome) {
   if (state_ == State::kOver) return;
+  // The client's channels hold us, and let go below.
+  const auto self = shared_from_this();
   state_ = State::kOver;
   timer_.cancel();
   if (!outcome.failure.empty()) {
@@ -340,8 +348,10 @@ void RemoteCommand::clean_up() {
   request.set_exec_id(id_);
   shim_->call<task::DeleteResponse>(kTask, "Delete", request, kShort,
                                     [self = shared_from_this()](const Result<task::DeleteResponse>& reply) {
-                                      if (reply || reply.error().code() != Code::kPrecondition) return;
-                                      // The kernel has not ended it yet.
+                                      if (reply) return;
+                                      const Code code = reply.error().code();
+                                      if (code != Code::kPrecondition && code != Code::kTimeout) return;
+                                      // The kernel has not ended it yet, or the shim is slow.
                                       self->timer_.expires_after(milliseconds(20));
                                       self->timer_.async_wait([self](const boost::system::error_code& error) {
                                         if (!error) self->clean_up();

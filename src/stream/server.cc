@@ -57,6 +57,31 @@ std::string url_of(const ServerOptions& options, unsigned port) {
 
 }  // namespace
 
+class Server::Ticket final {
+ public:
+  explicit Ticket(std::shared_ptr<Load> load) : load_(std::move(load)) {
+    ++load_->open;
+    ++load_->heads;
+  }
+  ~Ticket() {
+    upgraded();
+    --load_->open;
+    if (load_->changed) load_->changed();
+  }
+  Ticket(const Ticket&) = delete;
+  Ticket& operator=(const Ticket&) = delete;
+  Ticket(Ticket&&) = delete;
+  Ticket& operator=(Ticket&&) = delete;
+
+  void upgraded() {
+    if (std::exchange(is_head_, false)) --load_->heads;
+  }
+
+ private:
+  std::shared_ptr<Load> load_;
+  bool is_head_ = true;
+};
+
 Server::Server(ServerOptions options, std::unique_ptr<ttrpc::Reactor> reactor)
     : options_(std::move(options)),
       reactor_(std::move(reactor)),
@@ -81,6 +106,7 @@ Result<std::unique_ptr<Server>> Server::open(ServerOptions options) {
 }
 
 Server::~Server() {
+  load_->changed = nullptr;
   if (cleaner_.joinable()) cleaner_.join();
   // On its own thread, where its connections are.
   reactor_->post([this] { control_.reset(); });
@@ -89,17 +115,28 @@ Server::~Server() {
 
 Result<> Server::load_tls() {
   if (options_.tls_cert.empty()) return {};
-  tls_.emplace(asio::ssl::context::tls_server);
+  tls_mark_ = os::file_mark(options_.tls_cert) + " " + os::file_mark(options_.tls_key);
+  asio::ssl::context read(asio::ssl::context::tls_server);
   error_code error;
-  (void)tls_->set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
-                              asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 |
-                              asio::ssl::context::no_tlsv1_1,
-                          error);
-  (void)tls_->use_certificate_chain_file(options_.tls_cert, error);
+  (void)read.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_sslv2 |
+                             asio::ssl::context::no_sslv3 | asio::ssl::context::no_tlsv1 |
+                             asio::ssl::context::no_tlsv1_1,
+                         error);
+  (void)read.use_certificate_chain_file(options_.tls_cert, error);
   if (error) return fail(Code::kInvalid, "certificate " + options_.tls_cert + ": " + error.message());
-  (void)tls_->use_private_key_file(options_.tls_key, asio::ssl::context::pem, error);
+  (void)read.use_private_key_file(options_.tls_key, asio::ssl::context::pem, error);
   if (error) return fail(Code::kInvalid, "key " + options_.tls_key + ": " + error.message());
+  tls_.emplace(std::move(read));
   return {};
+}
+
+// For the next connection: a renewed certificate is taken as soon as it and its key fit.
+asio::ssl::context* Server::tls() {
+  if (options_.tls_cert.empty()) return nullptr;
+  if (os::file_mark(options_.tls_cert) + " " + os::file_mark(options_.tls_key) != tls_mark_) {
+    if (auto done = load_tls(); !done) log_warn("the TLS files before are used on", {{"err", done.error().text()}});
+  }
+  return &*tls_;
 }
 
 Result<> Server::listen() {
@@ -107,6 +144,10 @@ Result<> Server::listen() {
   BERTH_ASSIGN(const unsigned port, os::local_port(listener.get()), "sessions");
   base_url_ = url_of(options_, port);
   const bool v6 = options_.address.find(':') != std::string::npos;
+  load_->changed = [this] {
+    if (!accepting_ && acceptor_.is_open()) accept_more();
+    end_if_drained();
+  };
   acceptor_.assign(v6 ? asio::ip::tcp::v6() : asio::ip::tcp::v4(), listener.release());
   accept_more();
   return {};
@@ -142,6 +183,8 @@ void Server::look_whether_needed() {
 }
 
 void Server::accept_more() {
+  accepting_ = load_->heads < kMaxHeads;
+  if (!accepting_) return;
   acceptor_.async_accept([this](const error_code& error, asio::ip::tcp::socket socket) {
     if (!acceptor_.is_open()) return;
     if (error) {
@@ -154,18 +197,20 @@ void Server::accept_more() {
     ignore(os::keep_alive(socket.native_handle()), "a dead peer is found by the next write");
     error_code ignored;
     (void)socket.set_option(asio::ip::tcp::no_delay(true), ignored);
-    serve_http(std::move(socket), tls_ ? &*tls_ : nullptr,
-               [this](const UpgradeRequest& request) { return decide(request); });
+    serve_http(std::move(socket), tls(),
+               [this, ticket = std::make_shared<Ticket>(load_)](const UpgradeRequest& request) {
+                 return decide(request, ticket);
+               });
     accept_more();
   });
 }
 
-UpgradeAnswer Server::decide(const UpgradeRequest& request) {
+UpgradeAnswer Server::decide(const UpgradeRequest& request, const std::shared_ptr<Ticket>& ticket) {
   if (sessions_ >= kMaxSessions) return {.status = 503, .text = "too many sessions"};
   auto spec = tokens_.take(request.kind, request.token);
   if (!spec) return {.status = 404, .text = "no such session: its URL is good once, for a minute"};
-  return spec->kind == SessionSpec::Kind::kPortForward ? start_port_forward(std::move(*spec), request)
-                                                       : start_command(std::move(*spec), request);
+  return spec->kind == SessionSpec::Kind::kPortForward ? start_port_forward(std::move(*spec), request, ticket)
+                                                       : start_command(std::move(*spec), request, ticket);
 }
 
 // Counts itself until it is destroyed.
@@ -179,7 +224,7 @@ std::shared_ptr<Session> Server::make_session(Args&&... args) {
   });
 }
 
-UpgradeAnswer Server::start_command(SessionSpec spec, const UpgradeRequest& request) {
+UpgradeAnswer Server::start_command(SessionSpec spec, const UpgradeRequest& request, std::shared_ptr<Ticket> ticket) {
   const std::span<const std::string_view> ours =
       request.websocket ? std::span<const std::string_view>(kWebSocketCommand) : kSpdyCommand;
   const auto protocol = choose(request.protocols, ours);
@@ -187,8 +232,10 @@ UpgradeAnswer Server::start_command(SessionSpec spec, const UpgradeRequest& requ
   UpgradeAnswer answer;
   answer.protocol = *protocol;
   answer.text_messages = protocol->find("base64") != std::string::npos;
-  answer.run = [this, spec = std::move(spec), protocol = *protocol,
-                websocket = request.websocket](std::shared_ptr<Wire> wire) {
+  answer.run = [this, spec = std::move(spec), protocol = *protocol, websocket = request.websocket,
+                ticket = std::move(ticket)](std::shared_ptr<Wire> wire) {
+    ticket->upgraded();
+    wire->hold(ticket);
     auto channels = websocket ? websocket_channels(std::move(wire), spec.channels, protocol)
                               : spdy_channels(std::move(wire), spec.channels, protocol);
     make_session<RemoteCommand>(context_, spec, std::move(channels))->start();
@@ -196,7 +243,8 @@ UpgradeAnswer Server::start_command(SessionSpec spec, const UpgradeRequest& requ
   return answer;
 }
 
-UpgradeAnswer Server::start_port_forward(SessionSpec spec, const UpgradeRequest& request) {
+UpgradeAnswer Server::start_port_forward(SessionSpec spec, const UpgradeRequest& request,
+                                         std::shared_ptr<Ticket> ticket) {
   const std::span<const std::string_view> ours =
       request.websocket ? std::span<const std::string_view>(kWebSocketForward) : kSpdyForward;
   const auto protocol = choose(request.protocols, ours);
@@ -205,7 +253,9 @@ UpgradeAnswer Server::start_port_forward(SessionSpec spec, const UpgradeRequest&
   if (!spdy && spec.ports.empty()) return {.status = 400, .text = "this protocol needs the ports beforehand"};
   UpgradeAnswer answer;
   answer.protocol = *protocol;
-  answer.run = [this, spec = std::move(spec), spdy](std::shared_ptr<Wire> wire) {
+  answer.run = [this, spec = std::move(spec), spdy, ticket = std::move(ticket)](std::shared_ptr<Wire> wire) {
+    ticket->upgraded();
+    wire->hold(ticket);
     if (spdy) {
       make_session<PortForward>(context_, spec, std::move(wire))->start();
     } else {
@@ -236,7 +286,7 @@ void Server::drain() {
 }
 
 void Server::end_if_drained() {
-  if (draining_ && sessions_ == 0) stop();
+  if (draining_ && sessions_ == 0 && load_->open == 0) stop();
 }
 
 }  // namespace berth::stream

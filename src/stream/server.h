@@ -4,6 +4,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,7 @@ inline constexpr const char* kControlSocket = "control.sock";
 class Server final {
  public:
   static constexpr std::size_t kMaxSessions = 4096;
+  static constexpr std::size_t kMaxHeads = 1024;  ///< connections that have shown no token yet; others wait
 
   /// Listens on both sockets and sets out to remove what a server before left. Errors: kInvalid address, certificate or
   /// key; kExists another server runs; else by errno.
@@ -59,13 +61,22 @@ class Server final {
 
  private:
   Server(ServerOptions options, std::unique_ptr<ttrpc::Reactor> reactor);
+  /// What a connection is counted by, from its acceptance to its last byte.
+  struct Load {
+    std::size_t open = 0;
+    std::size_t heads = 0;  ///< of these, not upgraded yet: whoever can connect can have one
+    std::function<void()> changed;
+  };
+  class Ticket;
+
   Result<> load_tls();
+  boost::asio::ssl::context* tls();
   Result<> listen();
   Result<> serve_control();
   void accept_more();
-  UpgradeAnswer decide(const UpgradeRequest& request);
-  UpgradeAnswer start_command(SessionSpec spec, const UpgradeRequest& request);
-  UpgradeAnswer start_port_forward(SessionSpec spec, const UpgradeRequest& request);
+  UpgradeAnswer decide(const UpgradeRequest& request, const std::shared_ptr<Ticket>& ticket);
+  UpgradeAnswer start_command(SessionSpec spec, const UpgradeRequest& request, std::shared_ptr<Ticket> ticket);
+  UpgradeAnswer start_port_forward(SessionSpec spec, const UpgradeRequest& request, std::shared_ptr<Ticket> ticket);
   template <class Session, class... Args>
   std::shared_ptr<Session> make_session(Args&&... args);
   void look_whether_needed();
@@ -78,6 +89,10 @@ class Server final {
   boost::asio::ip::tcp::acceptor acceptor_{io_};
   boost::asio::steady_timer retry_{io_};
   std::optional<boost::asio::ssl::context> tls_;
+  std::string tls_mark_;  // of the files that it was read from
+  // For the thread of run() alone, as are the connections.
+  std::shared_ptr<Load> load_ = std::make_shared<Load>();
+  bool accepting_ = false;
   Tokens tokens_{std::chrono::seconds(60)};
   std::atomic<std::size_t> sessions_{0};
   std::atomic<bool> draining_{false};

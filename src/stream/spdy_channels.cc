@@ -62,13 +62,15 @@ class SpdyChannels final : public Channels, public SpdyHandler, public std::enab
       early_.append(bytes);
       return;
     }
-    if (id == ids_[index(Channel::kStdin)]) handler_->on_bytes(Channel::kStdin, bytes);
-    if (id == ids_[index(Channel::kResize)] && handler_) handler_->on_bytes(Channel::kResize, bytes);
+    // A reference of our own: whoever is called may finish us.
+    const auto handler = handler_;
+    if (id == ids_[index(Channel::kStdin)]) return handler->on_bytes(Channel::kStdin, bytes);
+    if (id == ids_[index(Channel::kResize)]) handler->on_bytes(Channel::kResize, bytes);
   }
   void on_end(std::uint32_t id) override {
     if (id != ids_[index(Channel::kStdin)]) return;
     if (!open_) early_end_ = true;
-    if (open_ && handler_) handler_->on_end(Channel::kStdin);
+    if (const auto handler = handler_; open_ && handler) handler->on_end(Channel::kStdin);
   }
   void on_reset(std::uint32_t id) override {
     on_end(id);
@@ -98,10 +100,11 @@ class SpdyChannels final : public Channels, public SpdyHandler, public std::enab
     }
     if (open_) return;
     open_ = true;
-    handler_->on_open();
+    const auto handler = handler_;
+    handler->on_open();
     const std::string early = std::exchange(early_, {});
-    if (!early.empty() && handler_) handler_->on_bytes(Channel::kStdin, early);
-    if (early_end_ && handler_) handler_->on_end(Channel::kStdin);
+    if (!early.empty() && handler_) handler->on_bytes(Channel::kStdin, early);
+    if (early_end_ && handler_) handler->on_end(Channel::kStdin);
   }
 
   std::shared_ptr<Wire> wire_;

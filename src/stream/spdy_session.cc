@@ -12,6 +12,10 @@ constexpr std::uint32_t kRefusedStream = 3;
 constexpr std::uint32_t kCancel = 5;
 constexpr std::uint32_t kGoAwayOk = 0;
 
+// A client that reads nothing and asks for answers all the same. Above what all forwards of a session may have read
+// from their ports at once.
+constexpr std::size_t kMaxUnsent = 96U << 20;
+
 // A frame must not keep others of the connection waiting for long.
 constexpr std::size_t kMaxPiece = 64U << 10;
 
@@ -95,7 +99,9 @@ void SpdySession::on_bytes(std::string_view bytes, bool /*first*/) {
   // Whoever is called may close us, which lets the handler go.
   const auto keep = handler_;
   Frames frames(*this);
-  if (auto fed = reader_.feed(bytes, frames); !fed && !closed_) {
+  auto fed = wire_->unsent() > kMaxUnsent ? Result<>(fail(Code::kExhausted, "the client does not read"))
+                                          : reader_.feed(bytes, frames);
+  if (!fed && !closed_) {
     const Error why = std::move(fed).error();
     wire_->close();
     end(why);

@@ -87,13 +87,15 @@ class WebSocketChannels final : public Channels,
   }
 
   void dispatch(std::string_view bytes) {
+    // A reference of our own: whoever is called may finish us.
+    const auto handler = handler_;
     if (channel_ == kCloseSignal && can_end_) {
-      if (!bytes.empty() && bytes.front() == 0 && set_.in) handler_->on_end(Channel::kStdin);
+      if (!bytes.empty() && bytes.front() == 0 && set_.in) handler->on_end(Channel::kStdin);
       return;
     }
     if (bytes.empty()) return;
-    if (channel_ == 0 && set_.in) return handler_->on_bytes(Channel::kStdin, bytes);
-    if (channel_ == 4 && set_.terminal) return handler_->on_bytes(Channel::kResize, bytes);
+    if (channel_ == 0 && set_.in) return handler->on_bytes(Channel::kStdin, bytes);
+    if (channel_ == 4 && set_.terminal) return handler->on_bytes(Channel::kResize, bytes);
     // Others are for the server to write; a client that writes there is not heard.
   }
 

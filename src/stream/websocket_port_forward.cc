@@ -53,6 +53,7 @@ void WebSocketPortForward::begin() {
       self->pausing_ += paused ? 1U : -1U;
       self->wire_->pause(self->pausing_ > 0);
     };
+    hooks.limit = [count = spec_.ports.size()] { return Forward::share_of(count); };
     forwards_.push_back(std::make_shared<Forward>(context_.io, port, std::move(hooks)));
   }
   const auto forwards = forwards_;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -51,6 +52,11 @@ class Wire {
   virtual void pause(bool paused) = 0;
   /// Sends what is queued, ends the connection and waits a bounded time for the peer to do the same. Idempotent.
   virtual void close() = 0;
+  /// Keeps `token` until the connection has ended, its last bytes included.
+  void hold(std::shared_ptr<void> token) { held_ = std::move(token); }
+
+ private:
+  std::shared_ptr<void> held_;
 };
 
 }  // namespace berth::stream

@@ -99,6 +99,11 @@ inline std::string attach_url(CriClient& cri, const std::string& container, cons
   return must(cri.call(&Runtime::Attach, request)).url();
 }
 
+/// How many sessions' folders the streaming server of `host` keeps.
+inline std::size_t stream_sessions(const TestHost& host) {
+  return must(os::list_dir(host.state() + "/stream/sessions")).size();
+}
+
 inline std::string forward_url(CriClient& cri, const std::string& pod, std::vector<std::int32_t> ports = {}) {
   pb::PortForwardRequest request;
   request.set_pod_sandbox_id(pod);

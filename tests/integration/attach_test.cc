@@ -50,6 +50,7 @@ TEST_F(AttachTest, InputAndBothOutputs) {
   EXPECT_TRUE(ok(second.client->read_until([&] { return second.err_text().find("err one\n") != std::string::npos; })));
   // One that leaves takes nothing along, and its input's end is not the container's.
   first.client.reset();
+  EXPECT_TRUE(wait_until(std::chrono::seconds(20), [] { return stream_sessions(host()) == 1; }));
   auto third = attach(running.container, {.in = true});
   ASSERT_TRUE(ok(third.client->write(third.in, "two\n", true)));
   ASSERT_TRUE(ok(second.wait_for("got two\n")));
@@ -58,6 +59,7 @@ TEST_F(AttachTest, InputAndBothOutputs) {
   ASSERT_TRUE(ok(cri().stop(running.container, 0)));
   ASSERT_TRUE(ok(second.finish()));
   EXPECT_EQ(second.status(), R"({"metadata":{},"status":"Success"})");
+  EXPECT_TRUE(wait_until(std::chrono::seconds(20), [] { return stream_sessions(host()) == 0; }));
 }
 
 TEST_F(AttachTest, StdinOnceEndsWithTheFirstClient) {

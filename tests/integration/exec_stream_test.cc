@@ -27,10 +27,7 @@ class ExecStreamTest : public HostTest<Node> {
     return open_session(exec_url(cri(), container, {"/bin/sh", "-c", script}, set), set, protocol);
   }
   /// How many sessions' folders there are.
-  static std::size_t sessions() {
-    const auto names = os::list_dir(host().state() + "/stream/sessions");
-    return names ? names->size() : 0;
-  }
+  static std::size_t sessions() { return stream_sessions(host()); }
 };
 
 TEST_F(ExecStreamTest, StreamsAndExitCode) {
@@ -111,6 +108,17 @@ TEST_F(ExecStreamTest, ManyMegabytesBothWays) {
       session.in, [&] { return sent.next(32U << 10); }, [&] { return session.client->at(session.error).ended; },
       std::chrono::seconds(60))));
   EXPECT_TRUE(received.whole());
+}
+
+// More than the sockets between hold, taken long after the process is gone.
+TEST_F(ExecStreamTest, AClientThatReadsLateGetsAllOfIt) {
+  const auto running = pod();
+  auto session = exec(running.container, "head -c 12000000 /dev/zero; echo; echo last; exit 3", {});
+  std::this_thread::sleep_for(std::chrono::seconds(12));
+  ASSERT_TRUE(ok(session.finish()));
+  EXPECT_EQ(session.out_text().size(), 12'000'006U);
+  EXPECT_TRUE(session.out_text().ends_with("\nlast\n"));
+  EXPECT_THAT(session.status(), HasSubstr(R"("message":"3")"));
 }
 
 TEST_F(ExecStreamTest, AClientThatGoesEndsItsProcess) {

@@ -153,6 +153,19 @@ TEST_F(PortForwardTest, FiftyAtOnce) {
   }
 }
 
+// More than a session has room for at once.
+TEST_F(PortForwardTest, ManyOneAfterAnother) {
+  const auto running = start("many", host().shell_config("main", "sleep 1000"));
+  const EchoServer server(running.pod, 7);
+  const auto client = must(SpdyClient::connect(forward_url(cri(), running.pod), {"portforward.k8s.io"}));
+  for (int i = 0; i < 1100; ++i) {
+    const auto connection = open(*client, "7");
+    ASSERT_TRUE(ok(client->write(connection.data, "x", true)));
+    ASSERT_TRUE(ok(finish(*client, connection))) << i;
+    ASSERT_EQ(client->at(connection.data).data, "x") << i;
+  }
+}
+
 TEST_F(PortForwardTest, ManyMegabytesBothWays) {
   const auto running = start("bulk", host().shell_config("main", "sleep 1000"));
   const EchoServer server(running.pod, 7);

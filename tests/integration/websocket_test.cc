@@ -204,9 +204,12 @@ TEST_F(WebSocketTest, ATunnelledPortForward) {
 TEST_F(WebSocketTest, TlsByConfigurationAndTheOldSessionsGoOn) {
   const std::string cert = host().dir() + "/stream.crt";
   const std::string key = host().dir() + "/stream.key";
-  must(run_program({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-days", "2", "-subj", "/CN=berth", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
-                    "-out", cert}));
+  const auto certify = [&] {
+    must(run_program({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                      "-days", "2", "-subj", "/CN=berth", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
+                      "-out", cert}));
+  };
+  certify();
   const auto running = pod();
   const auto before = exec(running.container, "cat", {.in = true}, "v5.channel.k8s.io");
   ASSERT_TRUE(ok(before->send(std::string("\0one\n", 5))));
@@ -223,6 +226,13 @@ TEST_F(WebSocketTest, TlsByConfigurationAndTheOldSessionsGoOn) {
   Received received;
   received.read(*client);
   EXPECT_EQ(received[1], "secret\n");
+  // A renewed certificate is what the next client sees: it trusts no other.
+  certify();
+  const auto renewed = must(
+      WebSocketClient::connect(exec_url(cri(), running.container, {"echo", "new"}, {}), {"v5.channel.k8s.io"}, cert));
+  Received again;
+  again.read(*renewed);
+  EXPECT_EQ(again[1], "new\n");
   ASSERT_TRUE(ok(before->send(std::string("\0two\n", 5))));
   first.read(*before, "two\n");
   EXPECT_EQ(first[1], "one\ntwo\n");
