@@ -170,12 +170,17 @@ struct Registry {
 class HostileRegistryTest : public HostileTest {
  protected:
   // Pulls from a registry that serves `image` but for what `spoil` does.
-  static Result<std::string> pull(const Image& image, decltype(Registry::spoil) spoil = {}) {
+  static Result<std::string> pull(const Image& image, decltype(Registry::spoil) spoil = {},
+                                  const pb::AuthConfig& auth = {}) {
     Registry registry;
     registry.blobs = make_blobs(image);
     if (spoil) registry.spoil = std::move(spoil);
     const http::HttpServer server(registry);
-    return cri().pull(server.host() + "/evil/image:latest");
+    pb::PullImageRequest request;
+    request.mutable_image()->set_image(server.host() + "/evil/image:latest");
+    *request.mutable_auth() = auth;
+    BERTH_ASSIGN(const auto reply, cri().call(&Images::PullImage, request), "pull");
+    return reply.image_ref();
   }
   static Image with_layer(const TarBuilder& tar) { return {{tar.finish()}, {{"Cmd", {"/bin/true"}}}}; }
   static Image harmless() { return with_layer(TarBuilder().dir("bin").file("bin/true", "#!/bin/sh\n", 0755)); }
@@ -193,6 +198,59 @@ TEST_F(HostileRegistryTest, TheHarmlessOneIsPulled) {
   pb::RemoveImageRequest request;
   request.mutable_image()->set_image(*id);
   EXPECT_TRUE(ok(cri().call(&Images::RemoveImage, request)));
+}
+
+/// A registry that gives nothing to whoever does not say `wanted`, and sends him to `challenge`, "@HOST@" in which is
+/// itself; there it gives the token "t0ken" for the identity token "who-i-am".
+auto asking(const std::string& wanted, const std::string& challenge) {
+  return [wanted, challenge](const http::ServerRequest& request, http::Reply& reply) {
+    if (request.target == "/token") {
+      const bool known = request.body.find("refresh_token=who-i-am") != std::string::npos;
+      reply.answer(known ? 200 : 401, R"({"token": "t0ken"})");
+      return true;
+    }
+    const auto said = request.headers.find("authorization");
+    if (said != request.headers.end() && said->second == wanted) return false;
+    std::string answer = challenge;
+    if (const auto at = answer.find("@HOST@"); at != std::string::npos)
+      answer.replace(at, 6, request.headers.at("host"));
+    reply.answer(401, "", {"WWW-Authenticate: " + answer});
+    return true;
+  };
+}
+
+TEST_F(HostileRegistryTest, WhoAsksForCredentialsGetsThoseOfTheRequest) {
+  const std::string basic = "Basic realm=\"x\"";
+  const std::string bearer = "Bearer realm=\"http://@HOST@/token\"";
+  const std::string me = "Basic bWU6czNjcmV0";  // me:s3cret
+  const auto accepted = [](const pb::AuthConfig& auth, const std::string& wanted, const std::string& challenge) {
+    const auto id = pull(harmless(), asking(wanted, challenge), auth);
+    EXPECT_TRUE(ok(id)) << auth.ShortDebugString();
+    if (!id) return;
+    pb::RemoveImageRequest request;
+    request.mutable_image()->set_image(*id);
+    EXPECT_TRUE(ok(cri().call(&Images::RemoveImage, request)));
+  };
+  pb::AuthConfig auth;
+  EXPECT_TRUE(fails(pull(harmless(), asking(me, basic), auth), Code::kDenied));
+  auth.set_username("me");
+  auth.set_password("s3cret");
+  accepted(auth, me, basic);
+  auth.set_server_address("elsewhere.example");
+  EXPECT_TRUE(fails(pull(harmless(), asking(me, basic), auth), Code::kDenied)) << "they are another registry's";
+  auth.Clear();
+  auth.set_auth("bWU6czNjcmV0");
+  accepted(auth, me, basic);
+  auth.Clear();
+  auth.set_registry_token("r3gistry");
+  accepted(auth, "Bearer r3gistry", bearer);
+  auth.Clear();
+  auth.set_identity_token("who-i-am");
+  accepted(auth, "Bearer t0ken", bearer);
+  const auto log = host().daemon_log(1U << 20);
+  for (const auto* secret : {"s3cret", "bWU6czNjcmV0", "r3gistry", "who-i-am", "t0ken"}) {
+    EXPECT_EQ(log.find(secret), std::string::npos) << secret;
+  }
 }
 
 TEST_F(HostileRegistryTest, ContentThatIsNotWhatItsDigestSays) {
