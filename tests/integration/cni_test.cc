@@ -14,7 +14,7 @@ struct WithConflist {
   static TestHostOptions options() {
     return {.conflist = R"({"cniVersion": "1.0.0", "name": "reference", "plugins": [
       {"type": "bridge", "bridge": "cni-test0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
-       "ipam": {"type": "host-local", "dataDir": "@DIR@/ipam", "ranges": [[{"subnet": "10.91.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+       "ipam": {"type": "host-local", "dataDir": "@DIR@/ipam", "ranges": [[{"subnet": "10.91.0.0/24"}], [{"subnet": "fd91::/64"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
       {"type": "portmap", "capabilities": {"portMappings": true}}]})"};
   }
 };
@@ -41,6 +41,10 @@ TEST_F(CniTest, APodGetsItsAddressFromThePluginAndGivesItBack) {
   const auto container = must(cri().run(pod, host().container_config("web", "busybox"), config));
   const auto ip = must(cri().pod_status(pod)).network().ip();
   EXPECT_TRUE(ip.starts_with("10.91.0.")) << ip;
+  const auto more = must(cri().pod_status(pod)).network().additional_ips();
+  ASSERT_EQ(more.size(), 1);
+  EXPECT_TRUE(more[0].ip().starts_with("fd91::")) << more[0].ip();
+  EXPECT_NE(must(cri().shell(container, "ip addr show eth0")).find(more[0].ip() + "/64"), std::string::npos);
   for (const auto& [address, number] : {std::pair(ip, 80U), std::pair(std::string("10.91.0.1"), 18081U)}) {
     Result<std::string> page;
     EXPECT_TRUE(wait_until(std::chrono::seconds(10), [&] { return (page = http_get(address, number)).has_value(); }))

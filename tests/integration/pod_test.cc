@@ -1,6 +1,7 @@
 // Sandboxes through the CRI: their life, what a retry does, and what containers share in them.
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -41,6 +42,15 @@ TEST_F(PodTest, LivesFromReadyToGone) {
   EXPECT_TRUE(status.network().ip().starts_with("10.88.")) << status.network().ip();
   EXPECT_EQ(status.linux().namespaces().options().network(), pb::POD);
   EXPECT_EQ(status.linux().namespaces().options().pid(), pb::CONTAINER);
+  const auto listed = must(cri().pods());
+  ASSERT_EQ(listed.size(), 1U);
+  EXPECT_EQ(listed[0].id(), id);
+  EXPECT_EQ(listed[0].metadata().SerializeAsString(), config.metadata().SerializeAsString());
+  EXPECT_EQ(listed[0].state(), pb::SANDBOX_READY);
+  EXPECT_EQ(listed[0].created_at(), status.created_at());
+  EXPECT_EQ(listed[0].labels().at("app"), "web");
+  EXPECT_EQ(listed[0].annotations().at("note"), "as given; kept");
+  EXPECT_EQ(listed[0].runtime_handler(), "");
 
   must(cri().stop_pod(id));
   EXPECT_EQ(must(cri().pod_status(id)).state(), pb::SANDBOX_NOTREADY);
@@ -83,6 +93,24 @@ TEST_F(PodTest, StopEndsTheContainersAndKeepsTheirStatus) {
   EXPECT_EQ(status.exit_code(), 137);
   EXPECT_GT(status.finished_at(), status.started_at());
   EXPECT_TRUE(fails(cri().create(id, host().shell_config("late", "true"), config), Code::kPrecondition));
+}
+
+TEST_F(PodTest, TheStatusTellsOfItsContainers) {
+  const auto config = host().pod_config("whole");
+  const auto id = must(cri().run_pod(config));
+  const auto running = sleeper(id, config, "running");
+  const auto created = must(cri().create(id, host().shell_config("created", "true"), config));
+  const auto other_config = host().pod_config("other");
+  sleeper(must(cri().run_pod(other_config)), other_config, "main");
+  pb::PodSandboxStatusRequest request;
+  request.set_pod_sandbox_id(id);
+  const auto before = std::chrono::system_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  const auto answer = must(cri().call(&Runtime::PodSandboxStatus, request));
+  EXPECT_GE(answer.timestamp(), before);
+  std::map<std::string, pb::ContainerState> states;
+  for (const auto& container : answer.containers_statuses()) states[container.id()] = container.state();
+  EXPECT_EQ(states, (std::map<std::string, pb::ContainerState>{{running, pb::CONTAINER_RUNNING},
+                                                               {created, pb::CONTAINER_CREATED}}));
 }
 
 TEST_F(PodTest, TheSameRequestAgainAnswersTheSamePod) {
@@ -232,10 +260,27 @@ TEST_F(PodTest, HostPortsLeadIntoThePodUntilItStops) {
     EXPECT_NE(taken.error().text().find("18080"), std::string::npos) << taken.error().text();
   }
   EXPECT_EQ(must(cri().pods()).size(), 1U);
+  // A port is one of its protocol.
+  auto udp = host().pod_config("udp");
+  *udp.mutable_port_mappings() = config.port_mappings();
+  udp.mutable_port_mappings(0)->set_protocol(pb::UDP);
+  EXPECT_TRUE(ok(cri().run_pod(udp)));
 
   must(cri().stop_pod(id));
   EXPECT_FALSE(http_get("127.0.0.1", 18080, "/", std::chrono::seconds(2)));
   EXPECT_TRUE(ok(cri().run_pod(rival)));
+}
+
+TEST_F(PodTest, AHostPortOfOneAddressIsOpenThereAlone) {
+  auto config = host().pod_config("local");
+  auto& port = *config.add_port_mappings();
+  port.set_host_ip("127.0.0.1");
+  port.set_host_port(18081);
+  port.set_container_port(80);
+  const auto id = must(cri().run_pod(config));
+  must(cri().run(id, host().container_config("web", "busybox"), config));
+  EXPECT_TRUE(wait_until(std::chrono::seconds(10), [] { return http_get("127.0.0.1", 18081).has_value(); }));
+  EXPECT_FALSE(http_get("10.88.0.1", 18081, "/", std::chrono::seconds(2)));
 }
 
 TEST_F(PodTest, HostNetworkIsTheHosts) {
