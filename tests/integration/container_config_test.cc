@@ -1,4 +1,5 @@
 // What a container's configuration asks for is looked at from inside, and at the cgroup from outside.
+#include <gmock/gmock.h>
 #include <sys/stat.h>
 
 #include <fstream>
@@ -103,11 +104,22 @@ TEST_F(ContainerConfigTest, UserGroupAndSupplementalGroups) {
     security(config).add_supplemental_groups(42);
   });
   EXPECT_EQ(must(cri().shell(id, "id -u; id -g; id -G")), "1234\n5678\n5678 42\n");
-  EXPECT_EQ(must(cri().status(id)).user().linux().uid(), 1234);
+  const auto user = must(cri().status(id)).user().linux();
+  EXPECT_EQ(user.uid(), 1234);
+  EXPECT_EQ(user.gid(), 5678);
+  EXPECT_THAT(user.supplemental_groups(), testing::ElementsAre(5678, 42));
   const auto named = run([](auto& config) { security(config).set_run_as_username("app"); }, "named");
   EXPECT_EQ(must(cri().shell(named, "id -un; id -gn; id -G; echo $HOME")), "app\napp\n1000 2000\n/work\n");
   // A user who is not root has none of the capabilities in effect.
   EXPECT_EQ(caps(named, "CapEff"), 0U);
+  const auto strict = run(
+      [](auto& config) {
+        security(config).set_run_as_username("app");
+        security(config).add_supplemental_groups(42);
+        security(config).set_supplemental_groups_policy(pb::Strict);
+      },
+      "strict");
+  EXPECT_EQ(must(cri().shell(strict, "id -G")), "1000 42\n") << "not those of the image's /etc/group";
 }
 
 TEST_F(ContainerConfigTest, WorkingDirectoryIsMadeWhenAbsent) {
@@ -128,6 +140,11 @@ TEST_F(ContainerConfigTest, MountsOfTheHost) {
     add_mount(config, made, "/made");
     add_mount(config, volume, "/noexec").add_mount_options("noexec");
   });
+  const auto told = must(cri().status(id)).mounts();
+  ASSERT_EQ(told.size(), 6);
+  EXPECT_EQ(told[1].host_path(), volume);
+  EXPECT_EQ(told[1].container_path(), "/readonly");
+  EXPECT_TRUE(told[1].readonly());
   EXPECT_EQ(must(cri().shell(id, "cat /volume/file /readonly/file /etc/one-file /deep/er/place/file")),
             "from the host\nfrom the host\nfrom the host\nfrom the host\n");
   must(cri().shell(id, "echo from inside > /volume/new"));
@@ -274,8 +291,10 @@ TEST_F(ContainerConfigTest, LimitsAreInTheCgroupAndCanBeChanged) {
     auto& limits = *config.mutable_linux()->mutable_resources();
     limits.set_memory_limit_in_bytes(64 << 20);
     limits.set_cpu_quota(50'000);
-    limits.set_cpu_period(100'000);
+    limits.set_cpu_period(80'000);
     limits.set_cpu_shares(512);
+    limits.set_cpuset_cpus("0");
+    limits.set_cpuset_mems("0");
     limits.set_oom_score_adj(500);
     // What every kubelet sends, here without a hugetlb controller.
     limits.add_hugepage_limits()->set_page_size("2MB");
@@ -283,6 +302,9 @@ TEST_F(ContainerConfigTest, LimitsAreInTheCgroupAndCanBeChanged) {
   EXPECT_EQ(cgroup_value(id, "memory", "memory.limit_in_bytes", "memory.max"), "67108864");
   EXPECT_EQ(cgroup_value(id, "cpu", "cpu.shares", ""), "512");
   EXPECT_EQ(cgroup_value(id, "cpu", "cpu.cfs_quota_us", ""), "50000");
+  EXPECT_EQ(cgroup_value(id, "cpu", "cpu.cfs_period_us", ""), "80000");
+  EXPECT_EQ(cgroup_value(id, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+  EXPECT_EQ(cgroup_value(id, "cpuset", "cpuset.mems", "cpuset.mems"), "0");
   EXPECT_EQ(must(cri().shell(id, "cat /proc/1/oom_score_adj")), "500\n");
   EXPECT_EQ(must(cri().status(id)).resources().linux().memory_limit_in_bytes(), 64 << 20);
 
