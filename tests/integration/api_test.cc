@@ -28,15 +28,27 @@ TEST_F(ApiTest, VersionStatusAndConfiguration) {
   request.set_verbose(true);
   const auto status = must(cri().call(&Runtime::Status, request));
   std::map<std::string, bool> conditions;
-  for (const auto& condition : status.status().conditions()) conditions[condition.type()] = condition.status();
+  for (const auto& condition : status.status().conditions()) {
+    conditions[condition.type()] = condition.status();
+    EXPECT_EQ(condition.reason() + condition.message(), "") << "nothing is wrong";
+  }
   EXPECT_EQ(conditions, (std::map<std::string, bool>{{"NetworkReady", true}, {"RuntimeReady", true}}));
   std::vector<std::string> handlers;
   for (const auto& handler : status.runtime_handlers()) handlers.push_back(handler.name());
   EXPECT_THAT(handlers, testing::UnorderedElementsAre("", "berth"));
   EXPECT_FALSE(status.info().empty());
+  EXPECT_TRUE(status.features().supplemental_groups_policy());
+  EXPECT_TRUE(status.features().mount_options());
 
   EXPECT_EQ(must(cri().call(&Runtime::RuntimeConfig, pb::RuntimeConfigRequest())).linux().cgroup_driver(),
             pb::CGROUPFS);
+  pb::UpdateRuntimeConfigRequest update;
+  auto& cidr = *update.mutable_runtime_config()->mutable_network_config()->mutable_pod_cidr();
+  cidr = "10.244.7.0/24";
+  EXPECT_TRUE(ok(cri().call(&Runtime::UpdateRuntimeConfig, update)));
+  EXPECT_THAT(host().daemon_log(), testing::HasSubstr(cidr));
+  cidr.assign(257, '1');
+  EXPECT_TRUE(fails(cri().call(&Runtime::UpdateRuntimeConfig, update), Code::kInvalid, "pod_cidr"));
 }
 
 // docs/cri-coverage.md lists these; each answers with its name, at once.
@@ -137,8 +149,12 @@ TEST_F(ApiTest, ImagesAreListedAndFoundByEachOfTheirNames) {
   for (const auto& name : {id, id.substr(7), id.substr(7, 12), TestHost::image("busybox"), image.repo_digests(0)}) {
     pb::ImageStatusRequest request;
     request.mutable_image()->set_image(name);
-    const auto reply = must(cri().call(&Images::ImageStatus, request));
+    auto reply = must(cri().call(&Images::ImageStatus, request));
     EXPECT_EQ(reply.image().id(), id) << name;
+    EXPECT_TRUE(reply.info().empty());
+    request.set_verbose(true);
+    reply = must(cri().call(&Images::ImageStatus, request));
+    EXPECT_THAT(reply.info().at("info"), testing::StartsWith(R"({"imageSpec":{)"));
     pb::ListImagesRequest filtered;
     filtered.mutable_filter()->mutable_image()->set_image(name);
     EXPECT_EQ(must(cri().call(&Images::ListImages, filtered)).images_size(), 1) << name;
@@ -150,7 +166,12 @@ TEST_F(ApiTest, ImagesAreListedAndFoundByEachOfTheirNames) {
   const auto usage = must(cri().call(&Images::ImageFsInfo, pb::ImageFsInfoRequest()));
   ASSERT_EQ(usage.image_filesystems_size(), 1);
   EXPECT_GT(usage.image_filesystems(0).used_bytes().value(), 500'000U);
+  EXPECT_GT(usage.image_filesystems(0).inodes_used().value(), 0U);
+  EXPECT_GT(usage.image_filesystems(0).timestamp(), 0);
   EXPECT_TRUE(usage.image_filesystems(0).fs_id().mountpoint().starts_with(host().root()));
+  ASSERT_EQ(usage.container_filesystems_size(), 1);
+  EXPECT_EQ(usage.container_filesystems(0).SerializeAsString(), usage.image_filesystems(0).SerializeAsString())
+      << "writable layers are there, too";
 }
 
 TEST_F(ApiTest, AnImageInUseLosesItsNameAndItsContainerGoesOn) {
@@ -238,6 +259,8 @@ TEST_F(ApiTest, UsageFigures) {
   EXPECT_EQ(stats.attributes().metadata().name(), "busy");
   EXPECT_EQ(stats.attributes().labels().at("app"), "busy");
   EXPECT_GT(stats.memory().working_set_bytes().value(), 0U);
+  EXPECT_GT(stats.memory().rss_bytes().value(), 0U);
+  EXPECT_GT(stats.memory().page_faults().value(), 0U);
   EXPECT_GT(stats.cpu().timestamp(), 0);
 
   const auto ids = [](const pb::ContainerStatsFilter& filter) {
@@ -269,6 +292,7 @@ TEST_F(ApiTest, UsageFigures) {
   EXPECT_GT(figures.linux().memory().working_set_bytes().value(), 0U);
   EXPECT_GE(figures.linux().process().process_count().value(), 2U);
   EXPECT_EQ(figures.linux().network().default_interface().name(), "eth0");
+  EXPECT_GT(figures.linux().network().default_interface().rx_bytes().value(), 0U);
   EXPECT_GT(figures.linux().network().default_interface().tx_bytes().value(), 0U);
   EXPECT_EQ(figures.linux().containers_size(), 2) << "those that run";
   const auto pods_of = [](const std::string& name) {
@@ -304,10 +328,10 @@ TEST_F(ApiTest, UsageFigures) {
   EXPECT_EQ(stats.io().has_psi(), pressure);
   EXPECT_EQ(figures.linux().cpu().has_psi(), pressure);
   EXPECT_EQ(figures.linux().io().has_psi(), pressure);
-  EXPECT_EQ(read_stream<pb::StreamPodSandboxMetricsResponse>([](auto* c) {
-              return cri().runtime().StreamPodSandboxMetrics(c, {});
-            }).size(),
-            1U);
+  const auto metrics_stream = read_stream<pb::StreamPodSandboxMetricsResponse>(
+      [](auto* c) { return cri().runtime().StreamPodSandboxMetrics(c, {}); });
+  ASSERT_EQ(metrics_stream.size(), 1U);
+  EXPECT_EQ(metrics_stream[0].pod_sandbox_metrics(0).pod_sandbox_id(), pod);
   of_pod.set_pod_sandbox_id(std::string(64, 'e'));
   EXPECT_TRUE(fails(cri().call(&Runtime::PodSandboxStats, of_pod), Code::kNotFound));
 

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -80,6 +81,12 @@ TEST_F(ErrorsTest, ANetworkConfigurationThatIsNone) {
   const std::string file = host().cni_dir() + "/10-broken.conflist";
   ASSERT_TRUE(ok(os::write_file_atomic(file, "{\"name\": ")));
   expect(of_pod([](auto&) {}), Code::kPrecondition, {"network attach", file});
+  const auto status = must(cri().call(&Runtime::Status, pb::StatusRequest())).status();
+  const auto network = std::ranges::find(status.conditions(), "NetworkReady", &pb::RuntimeCondition::type);
+  ASSERT_NE(network, status.conditions().end());
+  EXPECT_FALSE(network->status());
+  EXPECT_FALSE(network->reason().empty());
+  EXPECT_THAT(network->message(), HasSubstr(file));
   ASSERT_TRUE(ok(
       os::write_file_atomic(file, R"({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "no-such-plugin"}]})")));
   expect(of_pod([](auto&) {}), Code::kUnavailable, {"network attach", "no-such-plugin is not in"});
