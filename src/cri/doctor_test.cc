@@ -61,6 +61,7 @@ TEST(Doctor, SpaceAndPrograms) {
   EXPECT_EQ(probe_space("store", "/no/such/place").health, Health::kBad);
   const auto space = probe_space("store", "/proc");  // of no size at all: that is not full
   EXPECT_EQ(space.name, "store");
+  EXPECT_EQ(space.health, Health::kGood) << space.found;
   EXPECT_EQ(probe_program("sh", "anything").health, Health::kGood);
   const auto absent = probe_program("no-such-program", "flying");
   EXPECT_EQ(absent.health, Health::kLimited);

@@ -33,6 +33,7 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
   container->log_path = "/log/0.log";
   pb::PodSandboxStats stats;
   auto& figures = *stats.mutable_linux();
+  figures.mutable_cpu()->set_timestamp(1234);
   figures.mutable_cpu()->mutable_usage_core_nano_seconds()->set_value(3'700'000'000);
   figures.mutable_cpu()->mutable_psi()->mutable_some()->set_total(4'500'000'000);
   figures.mutable_network()->mutable_default_interface()->set_name("eth0");
@@ -49,6 +50,9 @@ TEST(Metrics, FiguresUnderCadvisorsNames) {
       pod_metrics({sandbox, stats, [&](const std::string& id) { return id == "c1" ? container : nullptr; },
                    [](const std::string&) { return 42U; }})));
   EXPECT_EQ(metrics.pod_sandbox_id(), "p1");
+  EXPECT_EQ(metrics.metrics(0).name(), "container_cpu_usage_seconds_total");
+  EXPECT_EQ(metrics.metrics(0).metric_type(), pb::COUNTER);
+  EXPECT_EQ(metrics.metrics(0).timestamp(), 1234);
   auto pod = values(metrics.metrics());
   EXPECT_EQ(pod["container_cpu_usage_seconds_total{shop}"], 3U);
   EXPECT_EQ(pod["container_pressure_cpu_waiting_seconds_total{shop}"], 4U);

@@ -40,8 +40,13 @@ TEST(PodStats, FiguresOfAPod) {
   EXPECT_FALSE(stats.cpu().has_usage_nano_cores()) << "one reading is no rate";
   EXPECT_EQ(stats.memory().available_bytes().value(), 70U);
   EXPECT_EQ(stats.process().process_count().value(), 4U);
+  EXPECT_EQ(stats.process().timestamp(), usage.timestamp_ns);
+  EXPECT_EQ(stats.network().timestamp(), usage.timestamp_ns);
   EXPECT_EQ(stats.network().default_interface().name(), "eth0");
+  EXPECT_EQ(stats.network().default_interface().rx_bytes().value(), 1234U);
+  EXPECT_EQ(stats.network().default_interface().rx_errors().value(), 3U);
   EXPECT_EQ(stats.network().default_interface().tx_bytes().value(), 5678U);
+  EXPECT_EQ(stats.network().default_interface().tx_errors().value(), 5U);
   ASSERT_EQ(stats.network().interfaces_size(), 1);
   usage.timestamp_ns += 1'000'000'000;
   usage.cpu_usage_ns += 250'000'000;

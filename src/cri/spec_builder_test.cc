@@ -15,6 +15,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 
+/// Sets a field that the interface calls deprecated: by name, as its accessor warns.
+void set_old(pb::LinuxContainerSecurityContext& security, const char* field, const std::string& text) {
+  security.GetReflection()->SetString(&security, security.GetDescriptor()->FindFieldByName(field), text);
+}
+
 class SpecBuilder : public testing::Test {
  protected:
   SpecBuilder() {
@@ -174,7 +179,11 @@ TEST_F(SpecBuilder, WhatIsNotBuiltIsRefusedByName) {
 }
 
 TEST_F(SpecBuilder, WithoutSelinuxALabelIsPassedOver) {
-  security().mutable_selinux_options()->set_level("s0:c1,c2");
+  auto& label = *security().mutable_selinux_options();
+  label.set_user("system_u");
+  label.set_role("system_r");
+  label.set_type("container_t");
+  label.set_level("s0:c1,c2");
   auto* mount = container.add_mounts();
   mount->set_host_path("/v");
   mount->set_container_path("/v");
@@ -189,6 +198,9 @@ TEST_F(SpecBuilder, ApparmorProfileByName) {
   security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::Localhost);
   security().mutable_apparmor()->set_localhost_ref("localhost/mine");
   EXPECT_EQ(build().process->apparmor_profile, "mine");
+  security().clear_apparmor();
+  set_old(security(), "apparmor_profile", "localhost/older");
+  EXPECT_EQ(build().process->apparmor_profile, "older");
 }
 
 TEST_F(SpecBuilder, PrivilegedNeedsAPrivilegedPod) {
@@ -351,6 +363,8 @@ TEST(SpecResources, LimitsAndWhatIsLeftOut) {
   EXPECT_EQ(*build_resources(limits, host), spec::Resources{});
   limits.set_cpu_shares(2);
   limits.set_cpu_quota(-1);
+  limits.set_cpuset_cpus("0-1");
+  limits.set_cpuset_mems("0");
   limits.set_memory_limit_in_bytes(1000);
   limits.add_hugepage_limits()->set_page_size("2MB");
   auto built = build_resources(limits, host);
@@ -358,6 +372,8 @@ TEST(SpecResources, LimitsAndWhatIsLeftOut) {
   EXPECT_EQ(built->cpu->shares, 2U);
   EXPECT_EQ(built->cpu->quota, -1);
   EXPECT_FALSE(built->cpu->period);
+  EXPECT_EQ(built->cpu->cpus, "0-1");
+  EXPECT_EQ(built->cpu->mems, "0");
   EXPECT_EQ(built->memory->limit, 1000);
   EXPECT_FALSE(built->memory->swap);
   EXPECT_TRUE(built->hugepage_limits.empty());
@@ -365,7 +381,17 @@ TEST(SpecResources, LimitsAndWhatIsLeftOut) {
   host.hugetlb = true;
   built = build_resources(limits, host);
   EXPECT_EQ(built->memory->swap, 1000) << "no swap without being asked for";
-  EXPECT_EQ(built->hugepage_limits.size(), 1U);
+  ASSERT_EQ(built->hugepage_limits.size(), 1U);
+  EXPECT_EQ(built->hugepage_limits[0].page_size, "2MB");
+  EXPECT_EQ(built->hugepage_limits[0].limit, 0U);
+  limits.set_cpu_period(50'000);
+  limits.set_memory_swap_limit_in_bytes(1500);
+  limits.mutable_hugepage_limits(0)->set_limit(2U << 20U);
+  built = build_resources(limits, host);
+  EXPECT_EQ(built->cpu->period, 50'000U);
+  EXPECT_EQ(built->memory->limit, 1000);
+  EXPECT_EQ(built->memory->swap, 1500);
+  EXPECT_EQ(built->hugepage_limits[0].limit, 2U << 20U);
   (*limits.mutable_unified())["memory.high"] = "1";
   EXPECT_EQ(build_resources(limits, host).error().code(), Code::kUnsupported);
   host.cgroup_v2 = true;
@@ -436,6 +462,13 @@ TEST(Seccomp, ChoiceAndProfileFiles) {
   EXPECT_EQ(seccomp_choice(security).error().code(), Code::kInvalid);
   security.mutable_seccomp()->set_localhost_ref("localhost//etc/p.json");
   EXPECT_EQ(seccomp_choice(security)->localhost_path, "/etc/p.json");
+  security.clear_seccomp();
+  set_old(security, "seccomp_profile_path", "localhost//etc/old.json");
+  EXPECT_EQ(seccomp_choice(security)->localhost_path, "/etc/old.json");
+  set_old(security, "seccomp_profile_path", "runtime/default");
+  EXPECT_EQ(seccomp_choice(security)->type, pb::SecurityProfile::RuntimeDefault);
+  set_old(security, "seccomp_profile_path", "something");
+  EXPECT_EQ(seccomp_choice(security).error().code(), Code::kInvalid);
 
   const auto profile = parse_seccomp_profile(
       R"({"defaultAction":"SCMP_ACT_ERRNO","archMap":[],"syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]})");

@@ -12,6 +12,10 @@ namespace {
   response.set_memory_usage_bytes(100);
   response.set_memory_working_set_bytes(80);
   response.set_memory_limit_bytes(100);
+  response.set_memory_rss_bytes(60);
+  response.set_memory_page_faults(9);
+  response.set_memory_major_page_faults(4);
+  response.set_swap_usage_bytes(30);
   return response;
 }
 
@@ -31,7 +35,17 @@ TEST(StatsCache, RatesComeFromSamplesFarEnoughApart) {
   cache.put("c", sample(2000, 510));
   const auto stats = cache.get(record, "/root");
   EXPECT_EQ(stats.cpu().usage_nano_cores().value(), 500'000'000U);
+  EXPECT_EQ(stats.attributes().id(), "c");
+  EXPECT_EQ(stats.cpu().timestamp(), 2'000'000'000);
+  EXPECT_EQ(stats.memory().timestamp(), 2'000'000'000);
+  EXPECT_EQ(stats.memory().usage_bytes().value(), 100U);
+  EXPECT_EQ(stats.memory().working_set_bytes().value(), 80U);
   EXPECT_EQ(stats.memory().available_bytes().value(), 20U);
+  EXPECT_EQ(stats.memory().rss_bytes().value(), 60U);
+  EXPECT_EQ(stats.memory().page_faults().value(), 9U);
+  EXPECT_EQ(stats.memory().major_page_faults().value(), 4U);
+  EXPECT_EQ(stats.swap().timestamp(), 2'000'000'000);
+  EXPECT_EQ(stats.swap().swap_usage_bytes().value(), 30U);
   cache.put("c", sample(1500, 1));
   EXPECT_EQ(cache.get(record, "/root").cpu().usage_core_nano_seconds().value(), 510'000'000U) << "a late answer";
 
@@ -39,7 +53,9 @@ TEST(StatsCache, RatesComeFromSamplesFarEnoughApart) {
   EXPECT_FALSE(cache.get(record, "/root").has_cpu());
   cache.put_disk("c", {.timestamp_ns = 5, .mountpoint = "/m", .used_bytes = 7, .inodes_used = 2});
   const auto disk = cache.get(record, "/root").writable_layer();
+  EXPECT_EQ(disk.timestamp(), 5);
   EXPECT_EQ(disk.used_bytes().value(), 7U);
+  EXPECT_EQ(disk.inodes_used().value(), 2U);
   EXPECT_EQ(disk.fs_id().mountpoint(), "/m");
   EXPECT_EQ(cache.ids(), std::vector<std::string>{"c"});
   cache.erase("c");

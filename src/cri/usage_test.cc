@@ -49,12 +49,15 @@ TEST(Usage, WhatIsNotKnownIsAbsent) {
 
 TEST(Usage, SwapThatIsLeft) {
   os::CgroupUsage usage;
+  usage.timestamp_ns = 9;
   usage.swap_usage_bytes = 30;
   const auto filled = [&usage] {
     pb::SwapUsage swap;
     fill_swap(swap, usage);
     return swap;
   };
+  EXPECT_EQ(filled().timestamp(), 9);
+  EXPECT_EQ(filled().swap_usage_bytes().value(), 30U);
   EXPECT_FALSE(filled().has_swap_available_bytes()) << "no limit";
   usage.swap_limit_bytes = 100;
   EXPECT_EQ(filled().swap_available_bytes().value(), 70U);
