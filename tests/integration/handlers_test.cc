@@ -66,6 +66,29 @@ class HandlerTest : public HostTest<WithHandlers>, public testing::WithParamInte
     std::ifstream in(host().logs("pod") + "/" + name + ".log");
     return {std::istreambuf_iterator<char>(in), {}};
   }
+  struct Pod {
+    std::string id;
+    pb::PodSandboxConfig config;
+  };
+  static Pod privileged_pod(const std::string& name) {
+    Pod pod{.id = {}, .config = host().pod_config(name)};
+    pod.config.mutable_linux()->mutable_security_context()->set_privileged(true);
+    pod.id = must(cri().run_pod(pod.config, GetParam().handler));
+    return pod;
+  }
+  /// Runs a privileged container with the volumes at /vol0, /vol1, ...
+  static std::string run_with(const Pod& pod,
+                              const std::vector<std::pair<const SharedFolder*, pb::MountPropagation>>& volumes) {
+    auto wanted = host().shell_config("main", "exec sleep 1000");
+    wanted.mutable_linux()->mutable_security_context()->set_privileged(true);
+    for (const auto& [folder, propagation] : volumes) {
+      auto& mount = *wanted.add_mounts();
+      mount.set_container_path("/vol" + std::to_string(wanted.mounts_size() - 1));
+      mount.set_host_path(folder->path());
+      mount.set_propagation(propagation);
+    }
+    return must(cri().run(pod.id, wanted, pod.config));
+  }
   /// What the runtime keeps of containers.
   std::vector<std::string> kept() const {
     return os::list_dir(host().state() + "/pods/" + pod_ + "/runtime").value_or(std::vector<std::string>());
@@ -243,8 +266,12 @@ TEST_P(HandlerTest, MountsThatPropagateAndThoseOfImages) {
   image.mutable_image()->set_image(TestHost::image("busybox"));
   image.set_image_sub_path("data");
   image.set_container_path("/img");
+  auto& file = *wanted.add_mounts();
+  file = image;
+  file.set_image_sub_path("data/kept");
+  file.set_container_path("/one-file");
   const auto id = must(cri().run(pod, wanted, pod_config));
-  EXPECT_EQ(must(cri().shell(id, "cat /img/kept; cat /vol/hosts/mark")), "kept\nhosts");
+  EXPECT_EQ(must(cri().shell(id, "cat /img/kept; cat /one-file; cat /vol/hosts/mark")), "kept\nkept\nhosts");
   EXPECT_TRUE(fails(cri().shell(id, "echo x > /img/kept"), Code::kInternal, "Read-only"));
   must(cri().shell(id, "mkdir -p /vol/made && mount -t tmpfs none /vol/made && echo made > /vol/made/mark"));
   EXPECT_EQ(os::read_file(shared.at("made/mark"), 100).value_or("none"), "made\n");
@@ -255,6 +282,59 @@ TEST_P(HandlerTest, MountsThatPropagateAndThoseOfImages) {
   EXPECT_EQ(os::read_file(shared.at("hosts/mark"), 100).value_or("none"), "hosts") << "it was there before";
   EXPECT_EQ(difference(before, mounts(host())), "");
   EXPECT_TRUE(shared.unmount_below("hosts"));
+}
+
+// A path names the topmost mount alone: what lies beneath must neither be unmounted on the host nor be emptied.
+TEST_P(HandlerTest, WhatTheHostMountsOnAVolumeOutlivesTheContainer) {
+  const SharedFolder inwards(host().dir() + "/inwards", MS_SHARED);
+  const SharedFolder both(host().dir() + "/both", MS_SHARED);
+  ASSERT_TRUE(inwards.made() && both.made());
+  const auto pod = privileged_pod("stacked");
+  const auto before = mounts(host());
+  const auto id =
+      run_with(pod, {{&inwards, pb::PROPAGATION_HOST_TO_CONTAINER}, {&both, pb::PROPAGATION_BIDIRECTIONAL}});
+  for (const auto* volume : {&inwards, &both}) {
+    must(os::write_file_atomic(volume->at("kept"), "kept"));
+    ASSERT_TRUE(volume->mount_below("below"));
+    ASSERT_TRUE(volume->mount_below("."));  // on its root
+  }
+  must(cri().stop(id, 0));
+  must(cri().remove(id));
+  for (const auto* volume : {&inwards, &both}) {
+    EXPECT_EQ(os::read_file(volume->at("mark"), 100).value_or("none"), ".");
+    EXPECT_TRUE(volume->unmount_below("."));
+    EXPECT_EQ(os::read_file(volume->at("below/mark"), 100).value_or("none"), "below");
+    EXPECT_TRUE(volume->unmount_below("below"));
+    EXPECT_EQ(os::read_file(volume->at("kept"), 100).value_or("none"), "kept");
+  }
+  must(cri().end_pod(pod.id));
+  EXPECT_EQ(difference(before, mounts(host())), "");
+}
+
+TEST_P(HandlerTest, WhatAContainerMountsOnItsVolumeOutlivesItWithTheFilesBeneath) {
+  // On the file system of the containers' own folders: no device number keeps a removal out of it.
+  const SharedFolder volume(host().state() + "/volume", MS_SHARED);
+  ASSERT_TRUE(volume.made());
+  must(os::make_dirs(volume.at("folder")));
+  must(os::write_file_atomic(volume.at("folder/kept"), "kept"));
+  const auto before = mounts(host());
+  const auto pod = privileged_pod("stacked");
+  for (const bool shim_ends : {false, true}) {
+    const auto id = run_with(pod, {{&volume, pb::PROPAGATION_BIDIRECTIONAL}});
+    must(cri().shell(id, "mount -t tmpfs none /vol0 && echo on top > /vol0/mark"));
+    if (shim_ends) {
+      ASSERT_EQ(::kill(shim_of(pod.id), SIGKILL), 0);
+    } else {
+      must(cri().stop(id, 0));
+    }
+    must(cri().wait_exited(id));
+    must(cri().remove(id));
+    EXPECT_EQ(os::read_file(volume.at("mark"), 100).value_or("none"), "on top\n") << shim_ends;
+    EXPECT_TRUE(volume.unmount_below("."));
+    EXPECT_EQ(os::read_file(volume.at("folder/kept"), 100).value_or("none"), "kept") << shim_ends;
+  }
+  must(cri().end_pod(pod.id));
+  EXPECT_EQ(difference(before, mounts(host())), "");
 }
 
 TEST_P(HandlerTest, OnePidNamespaceForThePod) {
