@@ -16,14 +16,16 @@ Result<Executed> executed_file(pid_t pid) {
   return Executed{info.st_dev, info.st_ino};
 }
 
-void wait_for_exec(pid_t pid, int pidfd, const Executed& before, std::chrono::milliseconds limit) {
+Awaited wait_for_exec(pid_t pid, int pidfd, const Executed& before, std::chrono::milliseconds limit) {
   const auto deadline = std::chrono::steady_clock::now() + limit;
   while (std::chrono::steady_clock::now() < deadline) {
     const auto now = executed_file(pid);
-    if (!now || *now != before) return;
+    if (!now) return Awaited::kEnd;
+    if (*now != before) return Awaited::kExec;
     const auto ended = wait_readable(pidfd, std::chrono::milliseconds(1));
-    if (!ended || *ended) return;
+    if (!ended || *ended) return Awaited::kEnd;
   }
+  return Awaited::kNothing;
 }
 
 }  // namespace berth::os

@@ -2,6 +2,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 
 #include "base/result.h"
 
@@ -18,8 +19,14 @@ struct Executed {
 /// Source: proc_pid_exe(5).
 Result<Executed> executed_file(pid_t pid);
 
+enum class Awaited : std::uint8_t {
+  kExec,     ///< it executes another file
+  kEnd,      ///< it has ended, or cannot be looked at any more
+  kNothing,  ///< the limit is over
+};
+
 /// Waits until process `pid`, held by `pidfd` (borrowed), executes another file than `before`, has ended, or `limit` is
 /// over; looks every millisecond. Blocks.
-void wait_for_exec(pid_t pid, int pidfd, const Executed& before, std::chrono::milliseconds limit);
+Awaited wait_for_exec(pid_t pid, int pidfd, const Executed& before, std::chrono::milliseconds limit);
 
 }  // namespace berth::os

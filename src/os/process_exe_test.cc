@@ -20,15 +20,15 @@ TEST(ProcessExe, AnExecIsSeen) {
   ASSERT_TRUE(child) << child.error().text();
   const auto before = executed_file(child->pid);
   ASSERT_TRUE(before) << before.error().text();
-  wait_for_exec(child->pid, child->pidfd.get(), *before, milliseconds(20'000));
+  EXPECT_EQ(wait_for_exec(child->pid, child->pidfd.get(), *before, milliseconds(20'000)), Awaited::kExec);
   const auto after = executed_file(child->pid);
   ASSERT_TRUE(after) << after.error().text();
   EXPECT_NE(*before, *after);
   const auto start = steady_clock::now();
-  wait_for_exec(child->pid, child->pidfd.get(), *after, milliseconds(50));
+  EXPECT_EQ(wait_for_exec(child->pid, child->pidfd.get(), *after, milliseconds(50)), Awaited::kNothing);
   EXPECT_GE(steady_clock::now() - start, milliseconds(50)) << "it executes nothing else";
   ASSERT_TRUE(pidfd_signal(child->pidfd.get(), SIGKILL));
-  wait_for_exec(child->pid, child->pidfd.get(), *after, milliseconds(20'000));
+  EXPECT_EQ(wait_for_exec(child->pid, child->pidfd.get(), *after, milliseconds(20'000)), Awaited::kEnd);
   EXPECT_TRUE(*wait_readable(child->pidfd.get(), milliseconds(20'000)));
   EXPECT_TRUE(reap(child->pidfd.get()));
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 
@@ -409,6 +410,47 @@ TEST_F(HandlersTest, OneWithoutItsProgramIsToldAndRefused) {
   EXPECT_TRUE(fails(cri().run_pod(pod("p"), "nobody"), Code::kNotFound,
                     "known: \"absent\", \"berth\", \"crun\", \"runc\", \"runc-shim\""));
   EXPECT_THAT(must(cri().pods()), IsEmpty());
+}
+
+// As for wasm and for sandboxes: what the runtime starts is the container, and no other program is ever executed.
+TEST_F(HandlersTest, ARuntimeThatNeverExecutesAProgramDelaysOneStart) {
+  struct Tried {
+    std::string handler;
+    std::string shim;
+    std::string runtime;
+  };
+  std::string text;
+  std::vector<std::string> handlers;
+  for (const auto& [handler, shim, runtime] :
+       {Tried{"stays-crun", "", "/usr/bin/crun"}, Tried{"stays-runc", "", "/usr/sbin/runc"},
+        Tried{"stays-shim", "/usr/bin/containerd-shim-runc-v2", "/usr/sbin/runc"}}) {
+    if (!os::exists(runtime) || (!shim.empty() && !os::exists(shim))) continue;
+    // All that it is asked but to start.
+    const std::string path = host().dir() + "/" + handler;
+    must(os::write_file_atomic(
+        path, "#!/bin/sh\nfor word; do test \"$word\" = start && exit 0; done\nexec " + runtime + " \"$@\"\n", 0755));
+    text += "[handlers." + handler + "]\nbinary = \"" + path + "\"\n";
+    text += shim.empty() ? "engine = \"external\"\n" : "shim = \"" + shim + "\"\n";
+    handlers.push_back(handler);
+  }
+  if (handlers.empty()) GTEST_SKIP() << "no other runtime is here";
+  reload(text, "handlers are read anew");
+  for (const auto& handler : handlers) {
+    const auto config = pod(handler);
+    const auto id = must(cri().run_pod(config, handler));
+    const auto start = [&](const std::string& name) {
+      const auto container = must(cri().create(id, host().shell_config(name, "exec sleep 1000"), config));
+      const auto begin = std::chrono::steady_clock::now();
+      must(cri().start(container));
+      return std::chrono::steady_clock::now() - begin;
+    };
+    const auto first = start("first");
+    EXPECT_GE(first, std::chrono::milliseconds(200)) << handler << ": its process stays what it is";
+    auto quickest = first;
+    for (const auto* name : {"second", "third", "fourth"}) quickest = std::min(quickest, start(name));
+    EXPECT_LT(quickest, std::chrono::milliseconds(200)) << handler;
+    must(cri().end_pod(id));
+  }
 }
 
 TEST_F(HandlersTest, ComeAndGoBySighup) {

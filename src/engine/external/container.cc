@@ -17,8 +17,6 @@ namespace {
 
 constexpr std::size_t kMaxPidFile = 32;
 constexpr std::chrono::milliseconds kLaunchTimeout{60'000};
-// From the end of `start` to the exec of the program; beyond it the start counts all the same.
-constexpr std::chrono::milliseconds kExecLimit{1000};
 
 // Goes when the call ends.
 class TemporaryFile final {
@@ -88,7 +86,7 @@ Result<> ExternalContainer::start() {
   const auto runtime = os::executed_file(parts_.init.pid);
   BERTH_TRY(run({"start", parts_.id}), "start");
   // The runtime's process has been let go and becomes the program a moment later: signals until then would be its.
-  if (runtime) os::wait_for_exec(parts_.init.pid, parts_.init.pidfd.get(), *runtime, kExecLimit);
+  if (runtime) parts_.runtime->exec_wait().wait(parts_.init.pid, parts_.init.pidfd.get(), *runtime);
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "engine/engine.h"
+#include "engine/external/exec_wait.h"
 #include "engine/external/external_engine.h"
 
 namespace berth::engine::external {
@@ -29,6 +30,8 @@ class Runtime final {
   [[nodiscard]] Result<> run(const Command& command);
   /// Whether `exec` takes `--cgroup`; asked once.
   [[nodiscard]] bool exec_takes_cgroup();
+  /// Of all its containers.
+  [[nodiscard]] ExecWait& exec_wait() { return exec_wait_; }
   [[nodiscard]] const Options& options() const { return options_; }
 
  private:
@@ -37,6 +40,7 @@ class Runtime final {
   [[nodiscard]] Result<bool> hide_unified() const;
 
   Options options_;
+  ExecWait exec_wait_;
   enum class Answer : std::uint8_t { kUnknown, kYes, kNo };
   Answer takes_cgroup_ = Answer::kUnknown;
 };

@@ -23,8 +23,6 @@ namespace task = ::containerd::task::v2;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kStartLimit{30'000};
-// From the end of Start to the exec of the program; beyond it the start counts all the same.
-constexpr milliseconds kExecLimit{1000};
 constexpr milliseconds kCallLimit{10'000};
 constexpr milliseconds kGoneLimit{2'000};
 constexpr milliseconds kRetryDelay{50};
@@ -140,7 +138,7 @@ Result<> ForeignContainer::start() {
   if (!done) return fail(explain(std::move(done).error()));
   // The runtime's process has been let go and becomes the program a moment later: signals until then would be its.
   if (runtime && parts_.init.pidfd.valid()) {
-    os::wait_for_exec(parts_.init.pid, parts_.init.pidfd.get(), *runtime, kExecLimit);
+    parts_.exec_wait->wait(parts_.init.pid, parts_.init.pidfd.get(), *runtime);
   }
   return {};
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/external/exec_wait.h"
 #include "engine/process/cgroup.h"
 #include "shim/foreign/link.h"
 #include "shim/foreign/processes.h"
@@ -44,8 +45,9 @@ class ForeignContainer final : public engine::Container, public RemoteTerminals 
     std::string bundle;
     std::string cgroup_path;
     ProgramOptions program;
-    std::shared_ptr<Link> link;            ///< null: of a dead caller's
-    std::shared_ptr<Processes> processes;  ///< null as well
+    std::shared_ptr<Link> link;                             ///< null: of a dead caller's
+    std::shared_ptr<Processes> processes;                   ///< null as well
+    std::shared_ptr<engine::external::ExecWait> exec_wait;  ///< of all containers of the pod
     std::shared_ptr<const os::CgroupLayout> layout;
     engine::process::Cgroup cgroup;
     bool root_attached = false;  ///< at `<bundle>/rootfs`

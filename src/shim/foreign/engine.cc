@@ -43,6 +43,7 @@ class Engine final : public ForeignEngine {
   event::Loop* loop_ = nullptr;
   std::shared_ptr<Processes> processes_;
   std::unique_ptr<Program> program_;
+  std::shared_ptr<engine::external::ExecWait> exec_wait_ = std::make_shared<engine::external::ExecWait>();
   std::shared_ptr<const os::CgroupLayout> layout_;
 };
 
@@ -79,6 +80,7 @@ Result<ForeignContainer::Parts> Engine::parts_of(const std::string& id, const st
   parts.cgroup_path = cgroup_path;
   parts.program = program_options_;
   parts.processes = processes_;
+  parts.exec_wait = exec_wait_;
   return parts;
 }
 
