@@ -2,11 +2,13 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "isolation.h"
 #include "os/file.h"
 #include "os/pidfd.h"
+#include "wait.h"
 
 namespace berth::test {
 namespace {
@@ -18,6 +20,14 @@ std::vector<std::string> environment(std::vector<std::string> more) {
   auto all = own_environment();
   all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
   return all;
+}
+
+// proc_pid_stat(5): the state follows the name.
+bool all_stopped(const std::string& tasks) {
+  const auto threads = os::list_dir(tasks);
+  return threads && std::ranges::all_of(*threads, [&](const std::string& thread) {
+           return os::read_file(tasks + "/" + thread + "/stat", 4096).value_or("").find(") T ") != std::string::npos;
+         });
 }
 
 }  // namespace
@@ -80,6 +90,13 @@ void Process::kill() {
   ignore(signal(SIGKILL), "it may have ended");
   ignore(wait(kKillTimeout), "the supervisor ends what is left");
   child_ = {};
+}
+
+Result<> stop_threads(pid_t pid) {
+  if (::kill(pid, SIGSTOP) != 0) return fail_errno(errno, "stop process " + std::to_string(pid));
+  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
+  if (wait_until(kKillTimeout, [&] { return all_stopped(tasks); })) return {};
+  return fail(Code::kTimeout, "process " + std::to_string(pid) + " does not stop");
 }
 
 Result<Ran> run_program(std::vector<std::string> argv, std::chrono::milliseconds timeout,

@@ -39,6 +39,9 @@ class Process final {
   os::Child child_;
 };
 
+/// SIGSTOP to a process that lives; returns when the last of its threads has stopped: they do one by one. kTimeout.
+Result<> stop_threads(pid_t pid);
+
 struct Ran {
   int code = 0;
   std::string out;

@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <array>
@@ -31,6 +32,10 @@ Result<UrlConnection> connect_url(const std::string& url) {
   name.sin_port = htons(parse_number<std::uint16_t>(connection.host.substr(colon + 1)).value_or(0));
   ::inet_pton(AF_INET, connection.host.substr(0, colon).c_str(), &name.sin_addr);
   connection.socket.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  // A server that does not answer is no reason for a test to hang.
+  const timeval patience{.tv_sec = 60, .tv_usec = 0};
+  ::setsockopt(connection.socket.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  ::setsockopt(connection.socket.get(), SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   if (::connect(connection.socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name) != 0) {
     return fail_errno(errno, "connect to " + connection.host);
   }

@@ -62,7 +62,8 @@ class SpdyClient final : private stream::SpdyFrames {
   unsigned pongs_ = 0;
 };
 
-/// A TCP connection to "http://ADDRESS:PORT/...", or https without TLS yet, and the path. Blocking.
+/// A TCP connection to "http://ADDRESS:PORT/...", or https without TLS yet, and the path. Blocks, in each read and
+/// write for a minute at most.
 struct UrlConnection {
   UniqueFd socket;
   std::string host;

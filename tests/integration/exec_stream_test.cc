@@ -234,7 +234,7 @@ TEST_F(ExecStreamTest, AHungServerIsReplaced) {
     return words.size() > 2 && words[0].ends_with("/berth-stream") && words[2].starts_with(host().dir());
   }));
   ASSERT_EQ(servers.size(), 1U);
-  ASSERT_TRUE(ok(os::pidfd_signal(servers.front().pidfd.get(), SIGSTOP)));
+  must(stop_threads(servers.front().pid));
   auto next = exec(running.container, "echo next", {});
   ASSERT_TRUE(ok(next.finish()));
   EXPECT_EQ(next.out_text(), "next\n");

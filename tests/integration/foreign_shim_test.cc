@@ -154,15 +154,7 @@ TEST_F(ForeignShimTest, OneThatIsKilledTakesItsContainersAndIsReplaced) {
 TEST_F(ForeignShimTest, OneThatHangsIsNamedAndKeepsNobody) {
   const auto id = run("trap 'exit 5' TERM; while :; do sleep 0.05; done");
   const pid_t shim = the_shim();
-  ASSERT_EQ(::kill(shim, SIGSTOP), 0);
-  // Its threads stop one by one.
-  ASSERT_TRUE(wait_until(kPatience, [&] {
-    for (const auto& thread : std::filesystem::directory_iterator("/proc/" + std::to_string(shim) + "/task")) {
-      const auto stat = os::read_file(thread.path().string() + "/stat", 4096).value_or("");
-      if (stat.find(") T ") == std::string::npos) return false;
-    }
-    return true;
-  }));
+  must(stop_threads(shim));
   EXPECT_TRUE(fails(cri().exec(id, {"true"}), Code::kUnavailable, "containerd-shim-runc-v2 Exec: no answer within"));
   expect_bystander_well();
   must(cri().stop(id, 20));

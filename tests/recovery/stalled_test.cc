@@ -76,8 +76,8 @@ class StalledTest : public HostTest<Plain> {
   void stop_shim(const std::string& pod) {
     const pid_t pid = shim_of(pod);
     ASSERT_GT(pid, 0) << "no shim of " << pod;
-    ASSERT_EQ(::kill(pid, SIGSTOP), 0);
     stopped_.push_back(pid);
+    must(stop_threads(pid));
   }
   // Every read of the CRI once; how long each took that took longest.
   static std::map<std::string, milliseconds> read_everything(const std::vector<Running>& pods) {
