@@ -102,6 +102,15 @@ TEST(Strings, Numbers) {
   EXPECT_EQ(human_bytes(UINT64_MAX).substr(0, 4), "1638");
 }
 
+TEST(Strings, CleanPath) {
+  EXPECT_EQ(clean_path("/data/"), "/data");
+  EXPECT_EQ(clean_path("//a/./b//c/../d/"), "/a/b/d");
+  EXPECT_EQ(clean_path("/x/.."), "/");
+  EXPECT_EQ(clean_path("/../.."), "/");
+  EXPECT_EQ(clean_path("a"), "/a");
+  EXPECT_EQ(clean_path(""), "/");
+}
+
 TEST(Strings, SplitTrimJoin) {
   EXPECT_EQ(split("a//b", '/').size(), 3U);
   EXPECT_EQ(split("", '/').size(), 1U);

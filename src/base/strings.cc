@@ -30,6 +30,19 @@ std::string join(const std::vector<std::string>& parts, std::string_view sep) {
   return text;
 }
 
+std::string clean_path(std::string_view path) {
+  std::vector<std::string> parts;
+  for (const auto part : split(path, '/')) {
+    if (part.empty() || part == ".") continue;
+    if (part != "..") {
+      parts.emplace_back(part);
+    } else if (!parts.empty()) {
+      parts.pop_back();
+    }
+  }
+  return std::string("/").append(join(parts, "/"));
+}
+
 std::string to_lower(std::string_view text) {
   std::string lower(text);
   for (char& c : lower) {

@@ -12,6 +12,8 @@ namespace berth {
 /// Without leading and trailing ASCII white space.
 [[nodiscard]] std::string_view trim(std::string_view text);
 [[nodiscard]] std::string join(const std::vector<std::string>& parts, std::string_view sep);
+/// An absolute path by its words alone, without ".", "..", doubled and trailing slashes; links are not looked at.
+[[nodiscard]] std::string clean_path(std::string_view path);
 [[nodiscard]] std::string to_lower(std::string_view text);
 /// "12.3 MiB": binary units, one decimal, for people.
 [[nodiscard]] std::string human_bytes(std::uint64_t bytes);

@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "cri/yaml_text.h"
 #include "spec/json_reader.h"
+#include "spec/own_options.h"
 
 namespace berth::cri::cdi {
 namespace {
@@ -193,7 +194,7 @@ bool Parser::mount(spec::Mount& out) {
   if (bind) out.type = "bind";
   if (out.type.empty()) return reader_.fail_here("neither a type nor the option bind or rbind");
   if (bind && !out.source.starts_with('/')) return reader_.fail_here("hostPath must be an absolute path");
-  const bool ours = std::ranges::any_of(out.options, [](const auto& word) { return word.starts_with("X-berth."); });
+  const bool ours = std::ranges::any_of(out.options, spec::is_own_option);
   return !ours || reader_.fail_here("options that begin with X-berth. are not for files");
 }
 

@@ -105,7 +105,4 @@ struct SeccompChoice {
 /// The CRI's signal for a kernel number.
 [[nodiscard]] pb::Signal cri_signal(int number);
 
-/// An absolute path without ".", ".." and doubled slashes.
-[[nodiscard]] std::string clean_path(std::string_view path);
-
 }  // namespace berth::cri

@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "cri/spec_builder.h"
+#include "spec/own_options.h"
 
 namespace berth::cri {
 
@@ -163,9 +164,7 @@ Result<spec::Mount> request_mount(const SpecInput& input, int index) {
   if (!ids.uids.empty()) mount.options.emplace_back("ridmap");
   mount.uid_mappings = std::move(ids.uids);
   mount.gid_mappings = std::move(ids.gids);
-  // A copy of what the shim sees is no peer of the host's mount, and where the host's root is not shared it has not
-  // what was mounted since the shim's start: the shim makes this one where the host is.
-  if (both_ways || inwards || !input.host.shared_mounts) mount.options.emplace_back("X-berth.host");
+  spec::mark_host_source(mount, input.host.shared_mounts);
   mount.options.insert(mount.options.end(), asked.mount_options().begin(), asked.mount_options().end());
   return mount;
 }
@@ -199,19 +198,6 @@ Result<std::vector<spec::Mount>> build_mounts(const SpecInput& input) {
   drop_covered(mounts, asked);
   mounts.insert(mounts.end(), asked.begin(), asked.end());
   return mounts;
-}
-
-std::string clean_path(std::string_view path) {
-  std::vector<std::string> parts;
-  for (const auto part : split(path, '/')) {
-    if (part.empty() || part == ".") continue;
-    if (part != "..") {
-      parts.emplace_back(part);
-    } else if (!parts.empty()) {
-      parts.pop_back();
-    }
-  }
-  return std::string("/").append(join(parts, "/"));
 }
 
 }  // namespace berth::cri

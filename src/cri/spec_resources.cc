@@ -1,3 +1,4 @@
+#include "base/strings.h"
 #include "cri/spec_builder.h"
 
 namespace berth::cri {

@@ -18,12 +18,11 @@
 #include "os/root_path.h"
 #include "os/socket.h"
 #include "shim/rootfs.h"
+#include "spec/own_options.h"
 
 namespace berth::shim {
 namespace {
 
-constexpr std::string_view kOwn = "X-berth.";
-constexpr std::string_view kHost = "X-berth.host";
 constexpr std::string_view kImage = "X-berth.image";
 constexpr std::string_view kSubPath = "X-berth.sub-path=";
 constexpr std::string_view kLowerDir = "lowerdir=";
@@ -38,8 +37,8 @@ struct Marks {
 Result<Marks> take_marks(spec::Mount& mount) {
   Marks marks;
   for (const auto& option : mount.options) {
-    if (!option.starts_with(kOwn)) continue;
-    if (option == kHost) {
+    if (!spec::is_own_option(option)) continue;
+    if (option == spec::kHostOption) {
       marks.host = true;
     } else if (option == kImage) {
       marks.image = true;
@@ -50,9 +49,9 @@ Result<Marks> take_marks(spec::Mount& mount) {
     }
   }
   if ((marks.host && marks.image) || (marks.sub_path && !marks.image)) {
-    return fail(Code::kInvalid, "options " + std::string(kOwn) + " that do not go together");
+    return fail(Code::kInvalid, "options " + std::string(spec::kOwnOption) + " that do not go together");
   }
-  std::erase_if(mount.options, [](const std::string& option) { return option.starts_with(kOwn); });
+  std::erase_if(mount.options, spec::is_own_option);
   return marks;
 }
 
