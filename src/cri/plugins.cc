@@ -179,12 +179,17 @@ void Plugins::tell_ended(const std::string& id) {
       return found == ended_.end() || found->second;
     };
     told_.wait(lock, done);  // bounded: whoever tells is bounded by the plugins' timeouts
-    if (!ended_.emplace(id, false).second) return;
+    // Its record goes before forget(): an entry made after that would never go.
+    if (!needs_.registry->container(id) || !ended_.emplace(id, false).second) return;
   }
-  nri_->carry_out(nri_->stop_container(pod_of(*container), view(*container)), {});
-  MutexLock lock(mutex_);
-  ended_[id] = true;
-  told_.notify_all();
+  const auto updates = nri_->stop_container(pod_of(*container), view(*container));
+  {
+    MutexLock lock(mutex_);
+    if (const auto entry = ended_.find(id); entry != ended_.end()) entry->second = true;
+    told_.notify_all();
+  }
+  // It has been told: who waits for that need not wait for these, and they may wait for his pod.
+  nri_->carry_out(updates, {});
 }
 
 void Plugins::remove_container(Operation& operation, const ContainerRecord& container) {

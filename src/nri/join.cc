@@ -1,5 +1,4 @@
 // How plugins come and go: by the socket, or started from the plugin folder.
-#include <signal.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include "os/file.h"
 #include "os/pidfd.h"
 #include "os/socket.h"
+#include "os/spawn.h"
 
 namespace berth::nri {
 namespace {
@@ -25,15 +25,21 @@ constexpr milliseconds kListenPause{100};
 // From the end of its connection until a plugin that we started is killed.
 constexpr milliseconds kChildEnd{1000};
 constexpr milliseconds kShutdownAnswer{500};
+// After SIGKILL: more only where it hangs in the kernel.
+constexpr milliseconds kKilledEnd{2000};
 // Of one Synchronize message: well below what ttrpc carries.
 constexpr std::size_t kMaxSyncBytes = 3U << 20;
 
+/// The plugin and what it has started in its process group.
 void end_child(const os::Child& child, milliseconds patience) {
-  const auto ended = os::wait_readable(child.pidfd.get(), patience);
-  if (!ended || !*ended) {
-    ignore(os::pidfd_signal(child.pidfd.get(), SIGKILL), "it may just have ended");
+  ignore(os::wait_readable(child.pidfd.get(), patience), "it is killed, whatever became of it");
+  os::kill_group(child);
+  const auto ended = os::wait_readable(child.pidfd.get(), kKilledEnd);
+  if (ended && *ended) {
+    ignore(os::wait_exit(child), "a plugin's exit code says nothing");
+  } else {
+    log_warn("a killed NRI plugin has not ended", {{"pid", child.pid}});
   }
-  ignore(os::wait_exit(child), "a plugin's exit code says nothing");
 }
 
 /// Pods and containers in messages that ttrpc can carry; at least one.
@@ -82,6 +88,7 @@ void Nri::stop() {
     settled_.notify_all();
   }
   reactor_.post([this] {
+    reactor_.loop().cancel(listener_rest_);
     if (!listener_) return;
     reactor_.loop().remove(listener_watch_);
     listener_.reset();
@@ -124,7 +131,7 @@ void Nri::accept_ready(int listener_fd) {
     // The connection still waits and would wake the loop at once, again and again.
     log_warn("an NRI plugin cannot connect", {{"err", accepted.error().text()}});
     ignore(reactor_.loop().modify_fd(listener_watch_, 0), "at worst the loop tries again at once");
-    reactor_.loop().add_timer(kListenPause, [this] {
+    listener_rest_ = reactor_.loop().add_timer(kListenPause, [this] {
       ignore(reactor_.loop().modify_fd(listener_watch_, EPOLLIN), "the listener is gone, or the daemon ends");
     });
     return;
@@ -156,9 +163,16 @@ Result<Plugin::Ptr> Nri::attach(UniqueFd trunk, Plugin::Settings settings) {
   };
   auto plugin = Plugin::attach(reactor_, std::move(trunk), std::move(settings), std::move(owner));
   if (!plugin) return plugin;
-  MutexLock lock(mutex_);
-  connected_.emplace(plugin->get(), *plugin);
-  return plugin;
+  {
+    MutexLock lock(mutex_);
+    if (!stopping_) {
+      connected_.emplace(plugin->get(), *plugin);
+      return plugin;
+    }
+  }
+  const Error ending(Code::kCancelled, "the daemon ends");
+  (*plugin)->close(ending);
+  return fail(ending);
 }
 
 void Nri::start_preinstalled() {
@@ -191,9 +205,16 @@ void Nri::launch_one(const Preinstalled& found) {
       host_.run([shared] { end_child(shared->child, milliseconds(0)); });
       return;
     }
-    MutexLock lock(mutex_);
-    children_.emplace(plugin->get(), std::move(shared->child));
-    awaited_.insert(plugin->get());
+    {
+      MutexLock lock(mutex_);
+      if (!stopping_) {
+        children_.emplace(plugin->get(), std::move(shared->child));
+        awaited_.insert(plugin->get());
+        return;
+      }
+    }
+    // stop() has not seen it.
+    host_.run([shared] { end_child(shared->child, milliseconds(0)); });
   });
 }
 
@@ -207,8 +228,9 @@ void Nri::admit(const Plugin::Ptr& plugin) {
   }
   if (!joined) return plugin->close(joined.error());
   log_info("an NRI plugin has joined", {{"plugin", plugin->name()}, {"events", plugin->events()}});
-  carry_out(updates, {});
+  // The daemon's start waits for that, and what carries updates out may wait for the start.
   settled(plugin);
+  carry_out(updates, {});
 }
 
 Result<> Nri::configure(Plugin& plugin) {

@@ -156,6 +156,7 @@ class Nri final {
   const Host host_;
   UniqueFd listener_;                // reactor
   event::WatchId listener_watch_{};  // reactor
+  event::TimerId listener_rest_{};   // reactor
   std::atomic<std::uint32_t> wanted_{0};
 
   mutable Mutex mutex_;

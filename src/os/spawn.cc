@@ -190,12 +190,12 @@ Result<> pump(const RunOptions& options, const Child& child, UniqueFd& in, Strea
   }
 }
 
-void kill_group(pid_t pid) {
-  // Not reaped yet, so the group's number is still ours.
-  ::kill(-pid, SIGKILL);
-}
-
 }  // namespace
+
+void kill_group(const Child& child) {
+  // A group without processes is none to kill.
+  if (child.pid > 1) ::kill(-child.pid, SIGKILL);
+}
 
 std::optional<std::string> find_program(const std::string& name, std::string_view otherwise) {
   const auto may_run = [](const std::string& path) {
@@ -231,7 +231,7 @@ Result<RunOutput> run(RunOptions options) {
   Stream streams[2] = {{std::move(out.read), &output.out}, {std::move(err.read), &output.err}};
   auto pumped = pump(options, *child, in.write, streams);
   // Whether it failed or left children behind: nothing of its group goes on.
-  kill_group(child->pid);
+  kill_group(*child);
   auto code = wait_exit(*child);
   if (!pumped) return fail(std::move(pumped).error());
   if (!code) return fail(std::move(code).error());

@@ -43,6 +43,10 @@ Result<Child> spawn(const SpawnOptions& options);
 /// Waits for `child`; the exit code, or 128 + signal. Reaps it.
 Result<int> wait_exit(const Child& child);
 
+/// Kills all of the child's process group, which it must have (SpawnOptions). Before it is reaped: its number may be
+/// somebody else's afterwards. Source: kill(2).
+void kill_group(const Child& child);
+
 struct RunOptions {
   SpawnOptions spawn;
   std::string input;                     ///< written to the child's stdin

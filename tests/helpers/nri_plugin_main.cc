@@ -1,6 +1,7 @@
 // A pre-installed NRI plugin for tests: it speaks over the descriptor that NRI_PLUGIN_SOCKET names. One with "hang" in
-// its name never registers, one with "die" ends at once. The configuration of the others is a folder, in which they
-// leave "NAME.up" and, when they are told to shut down, what they were told: "NAME.calls".
+// its name never registers, one with "die" ends at once, one with "update" asks for an update as it joins. The
+// configuration of the others is a folder, in which they leave "NAME.up" and, when they are told to shut down, what
+// they were told: "NAME.calls".
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -32,6 +33,16 @@ int main() {
   }
   ::fcntl(*fd, F_SETFD, FD_CLOEXEC);
   berth::test::NriPlugin plugin;
+  if (name.find("update") != std::string::npos) {
+    using berth::test::nri_api::SynchronizeRequest;
+    using berth::test::nri_api::SynchronizeResponse;
+    plugin.on<SynchronizeRequest, SynchronizeResponse>(
+        "Synchronize", [](const SynchronizeRequest&) -> berth::Result<SynchronizeResponse> {
+          SynchronizeResponse reply;
+          reply.add_update()->set_container_id("any");
+          return reply;
+        });
+  }
   if (!plugin.start(berth::UniqueFd(*fd))) return 4;
   const std::string folder = plugin.configuration().config();
   berth::ignore(berth::os::write_file_atomic(folder + "/" + name + ".up", std::to_string(::getpid())), "a test sees");

@@ -230,12 +230,20 @@ TEST_F(NriLimitsTest, PreInstalledPluginsAreStartedConfiguredAndEnded) {
   must(os::write_file_atomic(nri_dir() + "/conf/good.conf", nri_dir()));
   must(os::make_dirs(nri_dir() + "/own"));
   must(os::write_file_atomic(nri_dir() + "/conf/20-good.conf", nri_dir() + "/own"));
+  // One that starts another and would both outlive the daemon's patience.
+  const std::string child = nri_dir() + "/50-fork.child";
+  const std::string fork = nri_dir() + "/plugins/50-fork";
+  must(os::write_file_atomic(fork, "#!/bin/sh\nsleep 1000 &\necho -n $! > " + child + "\nwait\n"));
+  ASSERT_EQ(::chmod(fork.c_str(), 0755), 0);
   must(host().stop_daemon());
   const auto took = time_of([] { must(host().start_daemon()); });
   EXPECT_LT(took, std::chrono::seconds(10));
   EXPECT_TRUE(logged("10-good"));
   EXPECT_TRUE(logged("passed over"));
   EXPECT_TRUE(logged("30-hang"));
+  EXPECT_TRUE(logged("50-fork"));
+  const auto process = "/proc/" + must(os::read_file(child, 64));
+  EXPECT_TRUE(wait_until(std::chrono::seconds(10), [&] { return !os::exists(process); }));
   const auto up = must(os::read_file(nri_dir() + "/10-good.up", 64));
   EXPECT_TRUE(os::exists(nri_dir() + "/own/20-good.up"));
   const auto config = host().pod_config("p");

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
+#include <future>
 #include <set>
 #include <thread>
 
@@ -159,6 +161,35 @@ TEST(NriWire, APluginHearsOfEachContainerOnceWheneverItJoins) {
       EXPECT_EQ(believed(*plugin), node.there());
     }
   }
+}
+
+TEST(NriWire, AStartDoesNotWaitForWhatAPluginWantsUpdated) {
+  const std::string dir = "/tmp/berth-test-nri-start-" + std::to_string(::getpid());
+  ASSERT_TRUE(os::make_dirs(dir));
+  std::filesystem::copy_file(BERTH_NRI_TEST_PLUGIN, dir + "/10-update");
+  const auto reactor = std::move(*ttrpc::Reactor::create());
+  nri::Options options;
+  options.plugin_dir = dir;
+  options.registration_timeout = options.request_timeout = std::chrono::seconds(20);
+  std::promise<void> started;
+  std::promise<bool> updated;  // whether the start was over by then
+  std::vector<std::thread> threads;
+  nri::Host host;
+  host.run = [&threads](std::function<void()> job) { threads.emplace_back(std::move(job)); };
+  host.state = [](const nri::UnderWay&) { return nri::NodeState(); };
+  host.update = [&, ready = started.get_future().share()](const nri_api::ContainerUpdate&) -> Result<> {
+    updated.set_value(ready.wait_for(std::chrono::seconds(10)) == std::future_status::ready);
+    return {};
+  };
+  host.evict = [](const nri::Eviction&) { return Result<>(); };
+  nri::Nri nri(std::move(options), *reactor, std::move(host));
+  nri.start();
+  started.set_value();
+  EXPECT_TRUE(updated.get_future().get());
+  nri.stop();
+  reactor->drain();
+  for (auto& thread : threads) thread.join();
+  EXPECT_TRUE(os::remove_tree(dir));
 }
 
 TEST(NriWire, UpdatesFromManyPluginsAtOnce) {
