@@ -41,6 +41,16 @@ void erase_if(List<T>& list, Drop drop) {
   }
 }
 
+// One place in a container has one name: it is by these that conflicts are found and things removed.
+List<api::Mount> with_clean_paths(List<api::Mount> mounts) {
+  for (auto& mount : mounts) mount.set_destination(clean_key(mount.destination()));
+  return mounts;
+}
+List<api::LinuxDevice> with_clean_paths(List<api::LinuxDevice> devices) {
+  for (auto& device : devices) device.set_path(clean_key(device.path()));
+  return devices;
+}
+
 struct Who {
   Owners& owners;
   const std::string& container;
@@ -132,7 +142,8 @@ Result<> Adjustment::add(const api::CreateContainerResponse& answer, const std::
   BERTH_TRY(merge_map<std::string>(asked.annotations(), *adjust_.mutable_annotations(),
                                    *container_.mutable_annotations(), api::Annotations, who),
             "NRI");
-  BERTH_TRY(merge_list(asked.mounts(), *adjust_.mutable_mounts(), *container_.mutable_mounts(), api::Mounts, who),
+  BERTH_TRY(merge_list(with_clean_paths(asked.mounts()), *adjust_.mutable_mounts(), *container_.mutable_mounts(),
+                       api::Mounts, who),
             "NRI");
   BERTH_TRY(merge_list(asked.env(), *adjust_.mutable_env(), *container_.mutable_env(), api::Env, who), "NRI");
   BERTH_TRY(add_process(asked, plugin), "NRI");
@@ -221,7 +232,8 @@ Result<> Adjustment::add_linux(const api::LinuxContainerAdjustment& asked, const
   auto& collected = *adjust_.mutable_linux();
   auto& has = *container_.mutable_linux();
   const Who who{owners_, id_, plugin};
-  BERTH_TRY(merge_list(asked.devices(), *collected.mutable_devices(), *has.mutable_devices(), api::Devices, who),
+  BERTH_TRY(merge_list(with_clean_paths(asked.devices()), *collected.mutable_devices(), *has.mutable_devices(),
+                       api::Devices, who),
             "linux");
   if (asked.has_resources()) {
     // Twice, once for the plugins that follow and once for the specification; the second claim is one's own.

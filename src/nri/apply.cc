@@ -3,18 +3,20 @@
 #include <algorithm>
 
 #include "nri/apply_linux.h"
+#include "spec/own_options.h"
 
 namespace berth::nri {
 namespace {
 
-Result<> apply_env(const api::ContainerAdjustment& adjust, spec::Process& process) {
+Result<> apply_env(const api::ContainerAdjustment& adjust, const Owners& owners, const std::string& container,
+                   spec::Process& process) {
   const auto name_of = [](const std::string& entry) { return std::string_view(entry).substr(0, entry.find('=')); };
   for (const auto& variable : adjust.env()) {
     std::string_view key = variable.key();
     const bool removed = marked_for_removal(key);
     const std::string text = std::string(key) + "=" + variable.value();
     if (key.find_first_of(std::string_view("=\0", 2)) != key.npos || text.find('\0') != text.npos) {
-      return fail(Code::kInvalid, "environment variable \"" + std::string(key) + "\" is none");
+      return fail(Code::kInvalid, plugin_field(owners, container, api::Env, key) + ": it is no variable");
     }
     const auto old = std::ranges::find_if(process.env, [&](const std::string& entry) { return name_of(entry) == key; });
     if (removed) {
@@ -52,9 +54,9 @@ Result<> apply_all_hooks(const api::Hooks& asked, spec::Spec& spec) {
   return apply_hooks(asked.poststop(), spec.hooks->poststop);
 }
 
-Result<spec::Mount> mount_of(const api::Mount& asked) {
+Result<spec::Mount> mount_of(const api::Mount& asked, std::string_view destination) {
   spec::Mount mount;
-  mount.destination = asked.destination();
+  mount.destination = destination;
   mount.type = asked.type();
   mount.source = asked.source();
   mount.options = {asked.options().begin(), asked.options().end()};
@@ -63,10 +65,20 @@ Result<spec::Mount> mount_of(const api::Mount& asked) {
   }
   for (const auto& option : mount.options) {
     if (option == "shared" || option == "rshared") {
-      return fail(Code::kUnsupported, "propagation \"" + option + "\": a pod's mounts never reach the host");
+      return fail(Code::kUnsupported, "propagation \"" + option + "\": a plugin's mounts never reach the host");
     }
+    if (spec::is_own_option(option)) return fail(Code::kInvalid, "option \"" + option + "\" is Berth's own");
   }
   return mount;
+}
+
+/// What the pod has in its shim's mount namespace alone, which a plugin gives another look: without a shared root all
+/// that is the host's is marked.
+bool is_of_pod(const spec::Mount& mount, const std::vector<spec::Mount>& mounts) {
+  return !spec::propagates(mount) && std::ranges::any_of(mounts, [&](const spec::Mount& other) {
+    return spec::is_bind(other) && other.source == mount.source &&
+           std::ranges::none_of(other.options, spec::is_own_option);
+  });
 }
 
 std::ptrdiff_t depth(const spec::Mount& mount) {
@@ -74,16 +86,18 @@ std::ptrdiff_t depth(const spec::Mount& mount) {
 }
 
 Result<> apply_mounts(const api::ContainerAdjustment& adjust, const Owners& owners, const std::string& container,
-                      spec::Spec& spec) {
+                      const Machine& machine, spec::Spec& spec) {
+  const auto before = spec.mounts;
   for (const auto& asked : adjust.mounts()) {
-    std::string_view path = asked.destination();
+    const std::string key = clean_key(asked.destination());
+    std::string_view path = key;
     const bool removed = marked_for_removal(path);
     std::erase_if(spec.mounts, [&](const spec::Mount& other) { return other.destination == path; });
     if (removed) continue;
-    auto mount = mount_of(asked);
+    auto mount = mount_of(asked, path);
     if (!mount) return fail(std::move(mount).error().in(plugin_field(owners, container, api::Mounts, path)));
-    const bool slave = std::ranges::find(mount->options, "rslave") != mount->options.end();
-    if (slave && spec.linux && spec.linux->rootfs_propagation.empty()) spec.linux->rootfs_propagation = "rslave";
+    if (!is_of_pod(*mount, before)) spec::mark_host_source(*mount, machine.shared_mounts);
+    if (spec::receives(*mount) && spec.linux->rootfs_propagation.empty()) spec.linux->rootfs_propagation = "rslave";
     spec.mounts.push_back(std::move(*mount));
   }
   // Outer ones first, else as they were: by insertion, since what is there is mostly in order.
@@ -120,26 +134,16 @@ void apply_annotations(const api::ContainerAdjustment& adjust, spec::Spec& spec)
 
 }  // namespace
 
-std::string plugin_field(const Owners& owners, const std::string& container, api::Field field, std::string_view key) {
-  const std::string owner = owners.of(container, field, std::string(key));
-  return "NRI plugin " + (owner.empty() ? std::string("(several)") : owner) + ": " + field_words(field, key);
-}
-
 Result<> apply(const api::ContainerAdjustment& adjust, const Owners& owners, const std::string& container,
                const Machine& machine, spec::Spec& spec) {
   if (!spec.process || !spec.linux) return fail(Code::kInternal, "a specification without process and linux");
-  if (!adjust.cdi_devices().empty()) {
-    const std::string& name = adjust.cdi_devices(0).name();
-    return fail(Code::kUnsupported,
-                plugin_field(owners, container, api::CdiDevices, name) + ": CDI devices are not built yet");
-  }
   apply_annotations(adjust, spec);
-  BERTH_TRY(apply_env(adjust, *spec.process), "NRI adjustment");
+  BERTH_TRY(apply_env(adjust, owners, container, *spec.process), "NRI adjustment");
   if (!adjust.args().empty()) spec.process->args = {adjust.args().begin(), adjust.args().end()};
   if (adjust.has_hooks()) {
     BERTH_TRY(apply_all_hooks(adjust.hooks(), spec), plugin_field(owners, container, api::OciHooks));
   }
-  BERTH_TRY(apply_mounts(adjust, owners, container, spec), "NRI adjustment");
+  BERTH_TRY(apply_mounts(adjust, owners, container, machine, spec), "NRI adjustment");
   apply_rlimits(adjust, *spec.process);
   return apply_linux({adjust.linux(), owners, container, machine}, spec);
 }

@@ -28,7 +28,8 @@ spec::DeviceRule rule_for(const api::LinuxDevice& device) {
 
 Result<> apply_devices(const LinuxAdjustment& adjust, spec::Linux& into) {
   for (const auto& asked : adjust.asked.devices()) {
-    std::string_view path = asked.path();
+    const std::string key = clean_key(asked.path());
+    std::string_view path = key;
     const bool removed = marked_for_removal(path);
     std::erase_if(into.devices, [&](const spec::Device& other) { return other.path == path; });
     if (removed) continue;
@@ -37,7 +38,7 @@ Result<> apply_devices(const LinuxAdjustment& adjust, spec::Linux& into) {
       return fail(Code::kInvalid, blame(adjust, api::Devices, path) + ": no absolute path or no type of a device");
     }
     spec::Device device;
-    device.path = asked.path();
+    device.path = key;
     device.type = asked.type();
     device.major = asked.major();
     device.minor = asked.minor();
@@ -227,7 +228,8 @@ Result<> apply_linux(const LinuxAdjustment& adjust, spec::Spec& spec) {
   if (asked.resources().has_blockio_class()) into.resources->block_io.reset();
   if (asked.resources().has_rdt_class()) into.intel_rdt.reset();
   BERTH_TRY(apply_devices(adjust, into), "NRI adjustment");
-  BERTH_TRY(apply(asked.resources(), adjust.machine, *into.resources), "NRI adjustment of resources");
+  const FieldName name = [&adjust](api::Field field, std::string_view key) { return blame(adjust, field, key); };
+  BERTH_TRY(apply_resources(asked.resources(), adjust.machine, name, *into.resources), "NRI adjustment of resources");
   BERTH_TRY(apply_cgroups_path(adjust, into), "NRI adjustment");
   BERTH_TRY(apply_namespaces(adjust, into), "NRI adjustment");
   BERTH_TRY(apply_scheduling(adjust, *spec.process), "NRI adjustment");

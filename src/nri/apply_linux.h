@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -7,16 +8,18 @@
 
 namespace berth::nri {
 
-/// "NRI plugin 10-net: mount /data": who is to blame, and for what.
-[[nodiscard]] std::string plugin_field(const Owners& owners, const std::string& container, api::Field field,
-                                       std::string_view key = {});
-
 struct LinuxAdjustment {
   const api::LinuxContainerAdjustment& asked;
   const Owners& owners;
   const std::string& container;
   const Machine& machine;
 };
+
+/// What an error calls a field.
+using FieldName = std::function<std::string(api::Field field, std::string_view key)>;
+/// apply() of limits; errors call their fields as `name` does.
+[[nodiscard]] Result<> apply_resources(const api::LinuxResources& asked, const Machine& machine, const FieldName& name,
+                                       spec::Resources& into);
 
 /// The part of apply() below `linux`, and what of `process` is Linux's.
 [[nodiscard]] Result<> apply_linux(const LinuxAdjustment& adjust, spec::Spec& spec);

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "nri/apply.h"
+#include "nri/apply_linux.h"
 
 namespace berth::nri {
 namespace {
@@ -9,10 +9,11 @@ void apply_memory(const api::LinuxMemory& asked, const Machine& machine, spec::M
   // 0 is how plugins in Go say that they set none.
   if (asked.has_limit() && asked.limit().value() != 0) {
     into.limit = asked.limit().value();
-    if (machine.swap_accounting && !asked.has_swap()) into.swap = into.limit;
+    if (machine.swap_accounting) into.swap = into.limit;
   }
   if (asked.has_reservation()) into.reservation = asked.reservation().value();
-  if (asked.has_swap() && asked.swap().value() != 0) into.swap = asked.swap().value();
+  // Where swap is not counted there is no file for it, and the whole update would fail.
+  if (machine.swap_accounting && asked.swap().value() != 0) into.swap = asked.swap().value();
   if (asked.has_kernel()) into.kernel = asked.kernel().value();
   if (asked.has_kernel_tcp()) into.kernel_tcp = asked.kernel_tcp().value();
   if (asked.has_swappiness()) into.swappiness = asked.swappiness().value();
@@ -30,11 +31,13 @@ void apply_cpu(const api::LinuxCPU& asked, spec::CpuResources& into) {
   if (!asked.mems().empty()) into.mems = asked.mems();
 }
 
-Result<> apply_hugepages(const api::LinuxResources& asked, const Machine& machine, spec::Resources& into) {
+Result<> apply_hugepages(const api::LinuxResources& asked, const Machine& machine, const FieldName& name,
+                         spec::Resources& into) {
   for (const auto& page : asked.hugepage_limits()) {
     if (!machine.hugetlb && page.limit() == 0) continue;
     if (!machine.hugetlb) {
-      return fail(Code::kUnsupported, "hugepage limit: this kernel has no hugetlb controller for " + page.page_size());
+      return fail(Code::kUnsupported,
+                  name(api::HugepageLimits, page.page_size()) + ": this kernel has no hugetlb controller");
     }
     std::erase_if(into.hugepage_limits, [&](const auto& other) { return other.page_size == page.page_size(); });
     spec::HugepageLimit limit;
@@ -48,6 +51,11 @@ Result<> apply_hugepages(const api::LinuxResources& asked, const Machine& machin
 }  // namespace
 
 Result<> apply(const api::LinuxResources& asked, const Machine& machine, spec::Resources& into) {
+  return apply_resources(asked, machine, field_words, into);
+}
+
+Result<> apply_resources(const api::LinuxResources& asked, const Machine& machine, const FieldName& name,
+                         spec::Resources& into) {
   if (asked.has_memory()) {
     spec::MemoryResources memory = into.memory.value_or(spec::MemoryResources{});
     apply_memory(asked.memory(), machine, memory);
@@ -62,13 +70,13 @@ Result<> apply(const api::LinuxResources& asked, const Machine& machine, spec::R
     into.pids.emplace();
     into.pids->limit = asked.pids().limit();
   }
-  BERTH_TRY(apply_hugepages(asked, machine, into), "resources");
-  if (!asked.unified().empty() && !machine.cgroup_v2) {
-    return fail(Code::kUnsupported, "resources.unified: this machine has cgroup v1");
-  }
+  BERTH_TRY(apply_hugepages(asked, machine, name, into), "resources");
   for (const auto& [file, value] : asked.unified()) {
+    if (!machine.cgroup_v2) {
+      return fail(Code::kUnsupported, name(api::CgroupsUnified, file) + ": this machine has cgroup v1");
+    }
     if (file.empty() || file.find('/') != file.npos) {
-      return fail(Code::kInvalid, "resources.unified: \"" + file + "\" is no file of a cgroup");
+      return fail(Code::kInvalid, name(api::CgroupsUnified, file) + ": it is no file of a cgroup");
     }
     into.unified[file] = value;
   }

@@ -96,6 +96,22 @@ TEST(Adjustment, OnePluginTakesOverWhatAnotherSetByRemovingIt) {
   EXPECT_EQ(all.owners().of("c1", api::Mounts, "/x"), "20-b");
 }
 
+TEST(Adjustment, OnePlaceHasOneName) {
+  auto asked = request();
+  Adjustment all(asked);
+  ASSERT_TRUE(all.add(with_mount("-//data/"), "10-a"));
+  EXPECT_EQ(asked.container().mounts_size(), 0);
+  EXPECT_EQ(all.collected().mounts(0).destination(), "-/data");
+  ASSERT_TRUE(all.add(with_mount("/x/"), "10-a"));
+  EXPECT_THAT(all.add(with_mount("/y/../x"), "20-b").error().text(), HasSubstr("both set the mount /x of"));
+  EXPECT_EQ(all.owners().of("c1", api::Mounts, "/x"), "10-a");
+  api::CreateContainerResponse device;
+  device.mutable_adjust()->mutable_linux()->add_devices()->set_path("/dev//gpu");
+  ASSERT_TRUE(all.add(device, "10-a"));
+  device.mutable_adjust()->mutable_linux()->mutable_devices(0)->set_path("/dev/gpu/");
+  EXPECT_THAT(all.add(device, "20-b").error().text(), HasSubstr("both set the device /dev/gpu of"));
+}
+
 TEST(Adjustment, HooksAddUpAndHaveSeveralOwners) {
   auto asked = request();
   Adjustment all(asked);
@@ -151,8 +167,73 @@ TEST(Apply, MemoryBringsSwapWhereItIsCounted) {
   EXPECT_EQ(resources.memory->swap, 150);
   spec::Resources plain;
   ASSERT_TRUE(apply(asked, {}, plain));
+  EXPECT_EQ(plain.memory->limit, 100);
+  EXPECT_FALSE(plain.memory->swap.has_value());
+  // 0 is none, here too.
+  asked.mutable_memory()->mutable_swap()->set_value(0);
+  spec::Resources unset;
+  ASSERT_TRUE(apply(asked, {.swap_accounting = true}, unset));
+  EXPECT_EQ(unset.memory->swap, 100);
   (*asked.mutable_unified())["memory.high"] = "1";
   EXPECT_EQ(apply(asked, {}, plain).error().code(), Code::kUnsupported);
+}
+
+api::Mount& bind(api::ContainerAdjustment& adjust, const std::string& place, const std::string& source,
+                 const std::vector<std::string>& options) {
+  auto& mount = *adjust.add_mounts();
+  mount.set_destination(place);
+  mount.set_source(source);
+  mount.set_type("bind");
+  for (const auto& option : options) mount.add_options(option);
+  return mount;
+}
+
+TEST(Apply, MountsHaveCleanPlaces) {
+  auto spec = simple();
+  for (const char* place : {"/data", "/gone"}) spec.mounts.push_back({.destination = place, .type = "tmpfs"});
+  api::ContainerAdjustment adjust;
+  bind(adjust, "//data/.", "/a", {"rbind"});
+  adjust.add_mounts()->set_destination("-/gone/");
+  ASSERT_TRUE(apply(adjust, {}, "c1", {.shared_mounts = true}, spec));
+  ASSERT_EQ(spec.mounts.size(), 2U);
+  EXPECT_EQ(spec.mounts[1].destination, "/data");
+  EXPECT_EQ(spec.mounts[1].source, "/a");
+  EXPECT_THAT(spec.mounts[1].options, ElementsAre("rbind"));
+}
+
+TEST(Apply, ABindMountSeesTheHostAsItsVolumesDo) {
+  const auto options_of = [](const Machine& machine, const std::string& source, const std::string& propagation) {
+    auto spec = simple();
+    // As the daemon makes that of its pod.
+    spec.mounts.push_back(
+        {.destination = "/dev/shm", .type = "bind", .source = "/pod/shm", .options = {"rbind", "rprivate"}});
+    api::ContainerAdjustment adjust;
+    bind(adjust, "/x", source, {"rbind", propagation});
+    adjust.add_mounts()->set_destination("/tmpfs");
+    adjust.mutable_mounts(1)->set_type("tmpfs");
+    EXPECT_TRUE(apply(adjust, {}, "c1", machine, spec));
+    EXPECT_EQ(spec.linux->rootfs_propagation, propagation.ends_with("slave") ? "rslave" : "");
+    api::Container seen;
+    describe(spec, seen);
+    for (const auto& mount : spec.mounts) {
+      if (mount.destination == "/tmpfs") {
+        EXPECT_THAT(mount.options, IsEmpty());
+      }
+    }
+    for (const auto& mount : seen.mounts()) {
+      if (mount.destination() == "/x") {
+        EXPECT_THAT(mount.options(), ElementsAre("rbind", propagation));
+      }
+    }
+    const auto found = std::ranges::find(spec.mounts, "/x", &spec::Mount::destination);
+    return found == spec.mounts.end() ? std::vector<std::string>() : found->options;
+  };
+  const Machine shared{.shared_mounts = true};
+  EXPECT_THAT(options_of(shared, "/a", "rprivate"), ElementsAre("rbind", "rprivate"));
+  EXPECT_THAT(options_of(shared, "/a", "rslave"), ElementsAre("rbind", "rslave", "X-berth.host"));
+  EXPECT_THAT(options_of(shared, "/a", "slave"), ElementsAre("rbind", "slave", "X-berth.host"));
+  EXPECT_THAT(options_of({}, "/a", "rprivate"), ElementsAre("rbind", "rprivate", "X-berth.host"));
+  EXPECT_THAT(options_of({}, "/pod/shm", "rprivate"), ElementsAre("rbind", "rprivate"));
 }
 
 TEST(Apply, EverythingOfTheTask) {
@@ -193,15 +274,30 @@ TEST(Apply, RefusesWhatCannotBe) {
     change(adjust);
     Owners owners;
     EXPECT_TRUE(owners.claim("c1", api::Mounts, "/x", "10-a"));
+    EXPECT_TRUE(owners.claim("c1", api::Env, "A=B", "10-a"));
+    EXPECT_TRUE(owners.claim("c1", api::HugepageLimits, "2MB", "10-a"));
+    EXPECT_TRUE(owners.claim("c1", api::CgroupsUnified, "memory.high", "10-a"));
     const auto done = apply(adjust, owners, "c1", {}, spec);
     return done ? std::string() : done.error().text();
   };
   EXPECT_THAT(refusal([](auto& a) { a.add_mounts()->set_destination("/"); }), HasSubstr("no path below"));
+  EXPECT_THAT(refusal([](auto& a) { a.add_mounts()->set_destination("/x/.."); }), HasSubstr("no path below"));
+  EXPECT_THAT(refusal([](auto& a) { a.add_mounts()->set_destination("x"); }), HasSubstr("no path below"));
+  EXPECT_THAT(refusal([](auto& a) { bind(a, "/x", "/a", {"shared"}); }),
+              HasSubstr("NRI plugin 10-a: mount /x: propagation \"shared\": a plugin's mounts never"));
+  EXPECT_THAT(refusal([](auto& a) { bind(a, "/x/", "/a", {"X-berth.host"}); }),
+              HasSubstr("NRI plugin 10-a: mount /x: option \"X-berth.host\""));
+  EXPECT_THAT(refusal([](auto& a) { a.add_env()->set_key("A=B"); }),
+              HasSubstr("NRI plugin 10-a: environment variable A=B"));
   EXPECT_THAT(refusal([](auto& a) {
-                a.add_mounts()->set_destination("/x");
-                a.mutable_mounts(0)->add_options("shared");
+                auto& pages = *a.mutable_linux()->mutable_resources()->add_hugepage_limits();
+                pages.set_page_size("2MB");
+                pages.set_limit(1);
               }),
-              HasSubstr("NRI plugin 10-a: mount /x: propagation \"shared\""));
+              HasSubstr("NRI plugin 10-a: hugepage limit 2MB"));
+  EXPECT_THAT(
+      refusal([](auto& a) { (*a.mutable_linux()->mutable_resources()->mutable_unified())["memory.high"] = "1"; }),
+      HasSubstr("NRI plugin 10-a: cgroup v2 file memory.high"));
   EXPECT_THAT(refusal([](auto& a) { a.mutable_linux()->set_cgroups_path("system.slice:x:y"); }), HasSubstr("systemd"));
   EXPECT_THAT(refusal([](auto& a) { a.mutable_linux()->set_cgroups_path("/a/../b"); }), HasSubstr("no absolute"));
   EXPECT_THAT(refusal([](auto& a) { a.mutable_linux()->add_namespaces()->set_type("-mount"); }), HasSubstr("mount"));

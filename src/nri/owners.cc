@@ -1,5 +1,7 @@
 #include "nri/owners.h"
 
+#include "base/strings.h"
+
 namespace berth::nri {
 namespace {
 
@@ -62,10 +64,22 @@ std::string field_words(api::Field field, std::string_view key) {
   return words;
 }
 
+std::string plugin_field(const Owners& owners, const std::string& container, api::Field field, std::string_view key) {
+  const std::string owner = owners.of(container, field, std::string(key));
+  return "NRI plugin " + (owner.empty() ? std::string("(several)") : owner) + ": " + field_words(field, key);
+}
+
 bool marked_for_removal(std::string_view& key) {
   if (!key.starts_with('-')) return false;
   key.remove_prefix(1);
   return true;
+}
+
+std::string clean_key(std::string_view key) {
+  std::string_view path = key;
+  const bool removed = marked_for_removal(path);
+  if (!path.starts_with('/')) return std::string(key);
+  return (removed ? "-" : "") + clean_path(path);
 }
 
 const std::string* Owners::find(const std::string& container, api::Field field, const std::string& key) const {

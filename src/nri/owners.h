@@ -37,7 +37,14 @@ class Owners final {
 /// "environment variable FOO": a field as it is called in errors.
 [[nodiscard]] std::string field_words(api::Field field, std::string_view key);
 
+/// "NRI plugin 10-net: mount /data": who is to blame, and for what.
+[[nodiscard]] std::string plugin_field(const Owners& owners, const std::string& container, api::Field field,
+                                       std::string_view key = {});
+
 /// Whether a key asks for removal; `key` becomes what is to be removed. Source: the NRI API, '-' before the key.
 [[nodiscard]] bool marked_for_removal(std::string_view& key);
+
+/// A path in a container as a key, with its mark: "-/data/" is "-/data". One that is not absolute stays as it is.
+[[nodiscard]] std::string clean_key(std::string_view key);
 
 }  // namespace berth::nri

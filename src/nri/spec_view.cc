@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "spec/own_options.h"
+
 namespace berth::nri {
 namespace {
 
@@ -163,7 +165,9 @@ void describe(const spec::Spec& spec, api::Container& container) {
     out.set_destination(mount.destination);
     out.set_type(mount.type);
     out.set_source(mount.source);
-    *out.mutable_options() = {mount.options.begin(), mount.options.end()};
+    for (const auto& option : mount.options) {
+      if (!spec::is_own_option(option)) out.add_options(option);
+    }
   }
   if (spec.hooks) {
     auto& hooks = *container.mutable_hooks();
