@@ -10,14 +10,13 @@
 
 #include "base/log.h"
 #include "base/strings.h"
-#include "cri/spec_builder.h"
 #include "os/file.h"
+#include "spec/own_options.h"
 
 namespace berth::cri::cdi {
 namespace {
 
 constexpr std::string_view kAnnotation = "cdi.k8s.io/";
-constexpr std::size_t kMaxRequested = 4096;
 constexpr std::size_t kMaxFiles = 1024;  // of all folders
 
 /// The files of all folders, in the order of their weight.
@@ -195,14 +194,17 @@ std::vector<spec::Hook>& hooks_of(spec::Hooks& hooks, HookName name) {
   return hooks.poststop;
 }
 
-Result<> apply_one(const Edits& edits, spec::Spec& spec) {
+Result<> apply_one(const Edits& edits, bool shared_mounts, spec::Spec& spec) {
   for (const auto& variable : edits.env) set_variable(spec.process->env, variable);
   for (const auto& node : edits.device_nodes) BERTH_TRY(add_node(node, spec), "containerEdits");
   for (const auto& mount : edits.mounts) {
     if (clean_path(mount.destination) == "/") {
       return fail(Code::kInvalid, "containerEdits: mounts: nothing can be mounted on /");
     }
-    add_mount(mount, spec.mounts);
+    auto made = mount;
+    spec::mark_host_source(made, shared_mounts);
+    if (spec::receives(made) && spec.linux->rootfs_propagation.empty()) spec.linux->rootfs_propagation = "rslave";
+    add_mount(std::move(made), spec.mounts);
   }
   for (const auto& edit : edits.hooks) {
     if (!spec.hooks) spec.hooks.emplace();
@@ -235,24 +237,32 @@ Result<std::vector<std::string>> requested_devices(const pb::ContainerConfig& co
   return names;
 }
 
-Result<std::vector<Chosen>> find_devices(const std::vector<std::string>& dirs, const std::vector<std::string>& names) {
+Result<std::vector<Chosen>> find_devices(const std::vector<std::string>& dirs, const std::vector<std::string>& names,
+                                         const std::vector<std::string>& before, const DeviceWords& words) {
   std::vector<Chosen> chosen;
   if (names.empty()) return chosen;
-  if (dirs.empty()) return fail(Code::kUnsupported, "CDI devices: runtime.cdi_dirs is empty in Berth's configuration");
+  const auto words_for = [&words](const std::string& name) { return words ? words(name) : "CDI devices"; };
+  if (dirs.empty()) {
+    return fail(Code::kUnsupported, words_for(names.front()) + ": runtime.cdi_dirs is empty in Berth's configuration");
+  }
   Files files;
   BERTH_TRY(files.read(dirs), "CDI devices");
   std::set<std::size_t> used;
+  for (const auto& name : before) {
+    if (const auto place = files.find(name)) used.insert(place->first);
+  }
   for (const auto& name : names) {
-    BERTH_ASSIGN(const auto place, files.find(name), "CDI devices");
+    BERTH_ASSIGN(const auto place, files.find(name), words_for(name));
     const auto& file = files.file(place.first);
-    if (used.insert(place.first).second) chosen.push_back({files.path(place.first), file.edits});
-    chosen.push_back({files.path(place.first), file.devices[place.second].edits});
+    const std::string from = (words ? words(name) + ": " : "") + "CDI file " + files.path(place.first);
+    if (used.insert(place.first).second) chosen.push_back({from, file.edits});
+    chosen.push_back({from, file.devices[place.second].edits});
   }
   return chosen;
 }
 
-Result<> apply_edits(const std::vector<Chosen>& chosen, spec::Spec& spec) {
-  for (const auto& [path, edits] : chosen) BERTH_TRY(apply_one(edits, spec), "CDI file " + path);
+Result<> apply_edits(const std::vector<Chosen>& chosen, bool shared_mounts, spec::Spec& spec) {
+  for (const auto& [from, edits] : chosen) BERTH_TRY(apply_one(edits, shared_mounts, spec), from);
   return {};
 }
 

@@ -229,7 +229,7 @@ TEST_F(CdiDevices, EditsAreMade) {
   spec.mounts.push_back({.destination = "/vendor/lib/below", .type = "bind", .source = "/x", .options = {"bind"}});
   spec.mounts.push_back({.destination = "/vendor/lib", .type = "bind", .source = "/old", .options = {"bind"}});
   spec.linux->devices.push_back({.path = "/dev/gpu0", .type = "b"});
-  const auto applied = apply_edits(*chosen, spec);
+  const auto applied = apply_edits(*chosen, true, spec);
   ASSERT_TRUE(applied) << applied.error().text();
   EXPECT_THAT(spec.process->env, ElementsAre("PATH=/bin", "ALL=yes", "GPU=all"));
   std::vector<std::string> places;
@@ -249,6 +249,34 @@ TEST_F(CdiDevices, EditsAreMade) {
   EXPECT_EQ(spec.linux->intel_rdt->l3_cache_schema, "L3:0=f");
 }
 
+TEST_F(CdiDevices, AMountSeesTheHostAsAVolumeDoes) {
+  const auto options_with = [this](const std::string& propagation, bool shared_mounts) {
+    EXPECT_TRUE(os::write_file_atomic(
+        dir_ + "/etc/m.json",
+        R"({"cdiVersion":"0.5.0","kind":"v.com/c","devices":[{"name":"m","containerEdits":{"mounts":[)"
+        R"({"hostPath":"/a","containerPath":"/b","options":["rbind",")" +
+            propagation + R"("]}]}}]})"));
+    auto spec = empty_spec();
+    EXPECT_TRUE(apply_edits(find({"v.com/c=m"}).value(), shared_mounts, spec));
+    EXPECT_EQ(spec.linux->rootfs_propagation, propagation == "rslave" ? "rslave" : "");
+    return spec.mounts.front().options;
+  };
+  EXPECT_THAT(options_with("rprivate", true), ElementsAre("rbind", "rprivate"));
+  EXPECT_THAT(options_with("rprivate", false), ElementsAre("rbind", "rprivate", "X-berth.host"));
+  EXPECT_THAT(options_with("rslave", true), ElementsAre("rbind", "rslave", "X-berth.host"));
+}
+
+TEST_F(CdiDevices, OfALaterCallAFileIsUsedOnce) {
+  ASSERT_TRUE(os::write_file_atomic(dir_ + "/etc/whole.json", kWhole));
+  const auto words = [](const std::string& name) { return "whoever asks for " + name; };
+  const auto more = [&](const std::vector<std::string>& names, const std::vector<std::string>& before) {
+    return find_devices({dir_ + "/etc"}, names, before, words);
+  };
+  EXPECT_THAT(env_of(more({"vendor.com/gpu=all"}, {}).value()), ElementsAre("ALL=yes", "GPU=all"));
+  EXPECT_THAT(env_of(more({"vendor.com/gpu=all"}, {"vendor.com/gpu=0"}).value()), ElementsAre("GPU=all"));
+  EXPECT_THAT(more({"vendor.com/gpu=9"}, {}).error().text(), HasSubstr("whoever asks for vendor.com/gpu=9: no file"));
+}
+
 TEST_F(CdiDevices, ADeviceMustBeOne) {
   const auto with = [this](const std::string& node) {
     EXPECT_TRUE(os::write_file_atomic(
@@ -256,7 +284,7 @@ TEST_F(CdiDevices, ADeviceMustBeOne) {
         R"({"cdiVersion":"0.5.0","kind":"v.com/c","devices":[{"name":"n","containerEdits":{"deviceNodes":[)" + node +
             "]}}]}"));
     auto spec = empty_spec();
-    return apply_edits(find({"v.com/c=n"}).value(), spec);
+    return apply_edits(find({"v.com/c=n"}).value(), true, spec);
   };
   EXPECT_EQ(with(R"({"path":"/dev/no-such"})").error().code(), Code::kNotFound);
   EXPECT_THAT(with(R"({"path":"/dev/no-such"})").error().text(), HasSubstr("n.json"));

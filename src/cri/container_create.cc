@@ -217,14 +217,7 @@ Result<> ServiceImpl::extend_spec(Operation& operation, const SandboxRecord& san
     const Stage stage(operation, "read the OCI hooks", join(options_.hooks_dirs, ", "));
     BERTH_TRY(add_hooks_of_dirs(options_.hooks_dirs, question, spec), "OCI hooks");
   }
-  const std::string own_path = record.cgroups_path;
-  BERTH_TRY(plugins_.create(operation, passage, sandbox, record, spec), "plugins");
-  if (record.cgroups_path == own_path || record.cgroups_path.starts_with(sandbox.cgroup_parent + "/")) return {};
-  // What is made above a container's cgroup is given back with the pod's, or nobody would.
-  const std::string above = record.cgroups_path.substr(0, record.cgroups_path.rfind('/'));
-  if (above.empty() || cgroup_exists(cgroups_, above)) return {};
-  return fail(Code::kUnsupported, "the cgroups path " + record.cgroups_path + " of an NRI plugin: neither is there " +
-                                      above + " nor is it below the pod's " + sandbox.cgroup_parent);
+  return plugins_.create(operation, passage, sandbox, record, spec);
 }
 
 Result<ShimStdio> ServiceImpl::make_stdio(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record) {
@@ -298,7 +291,7 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
   if (devices.empty()) return built;
   const Stage reading(operation, "read the CDI files", devices.front());
   BERTH_ASSIGN(const auto edits, cdi::find_devices(options_.cdi_dirs, devices), "request");
-  BERTH_TRY(cdi::apply_edits(edits, built.spec), "request");
+  BERTH_TRY(cdi::apply_edits(edits, host_.shared_mounts, built.spec), "request");
   return built;
 }
 

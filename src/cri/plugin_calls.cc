@@ -1,6 +1,5 @@
 // What NRI plugins ask of the service.
 #include "base/log.h"
-#include "cri/cdi_devices.h"
 #include "cri/service_impl.h"
 #include "spec/runtime.h"
 
@@ -19,19 +18,19 @@ bool lives(const ContainerRecord* record) {
 
 void ServiceImpl::open_plugins() {
   if (!options_.nri) return;
-  plugins_.open(
-      *options_.nri, *reactor_,
-      {.registry = registry_.get(),
-       .workers = &workers_,
-       .bundle = [this](const ContainerRecord& record) { return dir_of(record); },
-       .update = [this](const std::string& id,
-                        const nri_api::LinuxResources& limits) { return update_for_plugin(id, limits); },
-       .evict = [this](const nri::Eviction& eviction) { return evict_for_plugin(eviction); },
-       .machine = {.swap_accounting = host_.swap_accounting, .hugetlb = host_.hugetlb, .cgroup_v2 = host_.cgroup_v2},
-       .add_cdi_devices = [this](const std::vector<std::string>& names, spec::Spec& spec) -> Result<> {
-         BERTH_ASSIGN(const auto edits, cdi::find_devices(options_.cdi_dirs, names), "find");
-         return cdi::apply_edits(edits, spec);
-       }});
+  plugins_.open(*options_.nri, *reactor_,
+                {.registry = registry_.get(),
+                 .workers = &workers_,
+                 .bundle = [this](const ContainerRecord& record) { return dir_of(record); },
+                 .update = [this](const std::string& id,
+                                  const nri_api::LinuxResources& limits) { return update_for_plugin(id, limits); },
+                 .evict = [this](const nri::Eviction& eviction) { return evict_for_plugin(eviction); },
+                 .cgroup_exists = [this](const std::string& path) { return cgroup_exists(cgroups_, path); },
+                 .machine = {.swap_accounting = host_.swap_accounting,
+                             .hugetlb = host_.hugetlb,
+                             .cgroup_v2 = host_.cgroup_v2,
+                             .shared_mounts = host_.shared_mounts},
+                 .cdi_dirs = options_.cdi_dirs});
 }
 
 Result<> ServiceImpl::update_for_plugin(const std::string& id, const nri_api::LinuxResources& limits) {

@@ -1,6 +1,10 @@
 #include "cri/plugins.h"
 
+#include <set>
+
 #include "base/log.h"
+#include "cri/cdi_devices.h"
+#include "cri/cdi_file.h"
 #include "os/file.h"
 
 namespace berth::cri {
@@ -118,19 +122,44 @@ void Plugins::remove_pod(Operation& operation, const SandboxRecord& pod) {
   nri_->tell(nri_api::REMOVE_POD_SANDBOX, plugin_view(pod), nullptr);
 }
 
+Result<> Plugins::add_cdi_devices(const nri::Created& made, const ContainerRecord& container, spec::Spec& spec) const {
+  if (made.adjust.cdi_devices().empty()) return {};
+  const auto blame = [&](const std::string& name) {
+    return nri::plugin_field(made.owners, container.id, nri_api::CdiDevices, name);
+  };
+  BERTH_ASSIGN(const auto requested, cdi::requested_devices(container.config), "request");
+  std::set<std::string, std::less<>> seen(requested.begin(), requested.end());
+  std::vector<std::string> names;
+  for (const auto& device : made.adjust.cdi_devices()) {
+    const std::string& name = device.name();
+    BERTH_TRY(cdi::parse_name(name), blame(name));
+    if (!seen.insert(name).second) continue;
+    if (seen.size() > cdi::kMaxRequested) return fail(Code::kInvalid, blame(name) + ": more than 4096 CDI devices");
+    names.push_back(name);
+  }
+  BERTH_ASSIGN(const auto chosen, cdi::find_devices(needs_.cdi_dirs, names, requested, blame), "CDI");
+  return cdi::apply_edits(chosen, machine().shared_mounts, spec);
+}
+
+Result<> Plugins::check_cgroups_path(const nri::Created& made, const SandboxRecord& pod, const std::string& container,
+                                     const std::string& path) const {
+  if (made.adjust.linux().cgroups_path().empty() || path.starts_with(pod.cgroup_parent + "/")) return {};
+  // What is made above a container's cgroup is given back with the pod's, or nobody would.
+  const std::string above = path.substr(0, path.rfind('/'));
+  if (above.empty() || needs_.cgroup_exists(above)) return {};
+  return fail(Code::kUnsupported, nri::plugin_field(made.owners, container, nri_api::CgroupsPath) + ": " + path +
+                                      " is not below the pod's " + pod.cgroup_parent + " and there is no " + above);
+}
+
 Result<> Plugins::create(Operation& operation, const Passage& passage, const SandboxRecord& pod,
                          ContainerRecord& container, spec::Spec& spec) {
-  if (!nri_ || !nri_->create_wanted()) return {};
+  if (!nri_ || !nri_->create_wanted(passage)) return {};
   const Stage stage(operation, stage_name(nri_api::CREATE_CONTAINER), container.id);
   BERTH_ASSIGN(auto made, nri_->create_container(passage, plugin_view(pod), plugin_view(container, &spec)), "NRI");
-  if (made.adjust.cdi_devices_size() > 0 && needs_.add_cdi_devices) {
-    std::vector<std::string> names;
-    for (const auto& device : made.adjust.cdi_devices()) names.push_back(device.name());
-    BERTH_TRY(needs_.add_cdi_devices(names, spec), "CDI devices that NRI plugins ask for");
-    made.adjust.clear_cdi_devices();
-  }
+  BERTH_TRY(add_cdi_devices(made, container, spec), "change");
   BERTH_TRY(nri::apply(made.adjust, made.owners, container.id, machine(), spec), "change");
   BERTH_TRY(spec::validate(spec), "what the NRI plugins made of it");
+  BERTH_TRY(check_cgroups_path(made, pod, container.id, spec.linux->cgroups_path), "change");
   container.cgroups_path = spec.linux->cgroups_path;
   merge_limits(made.adjust.linux().resources(), container.resources);
   nri_->carry_out(made.updates, made.evictions);

@@ -33,9 +33,9 @@ class Plugins final {
     /// New limits for a container that is there.
     std::function<Result<>(const std::string& id, const nri_api::LinuxResources& limits)> update;
     std::function<Result<>(const nri::Eviction&)> evict;
+    std::function<bool(const std::string& path)> cgroup_exists;
     nri::Machine machine{};
-    /// Puts CDI devices into a specification; empty: none are known here, and plugins that ask for some are refused.
-    std::function<Result<>(const std::vector<std::string>& names, spec::Spec& spec)> add_cdi_devices{};
+    std::vector<std::string> cdi_dirs{};
   };
 
   /// Turns NRI on, without plugins yet. Once, before anything else here is called, or never.
@@ -85,6 +85,12 @@ class Plugins final {
   [[nodiscard]] bool on() const { return nri_ != nullptr; }
 
  private:
+  /// CDI devices that plugins ask for. Errors: kInvalid, and those of find_devices() and apply_edits(), each with
+  /// plugin and device.
+  Result<> add_cdi_devices(const nri::Created& made, const ContainerRecord& container, spec::Spec& spec) const;
+  /// Errors: kUnsupported, with the plugin: a path that nobody would remove.
+  [[nodiscard]] Result<> check_cgroups_path(const nri::Created& made, const SandboxRecord& pod,
+                                            const std::string& container, const std::string& path) const;
   [[nodiscard]] bool wanted(nri_api::Event event) const { return nri_ && nri_->wanted(event); }
   [[nodiscard]] nri::NodeState state(const nri::UnderWay& under_way) const;
   [[nodiscard]] nri_api::Container view(const ContainerRecord& container) const;

@@ -123,6 +123,12 @@ void Nri::tell(api::Event event, const api::PodSandbox& pod, const api::Containe
   }
 }
 
+bool Nri::create_wanted(const Passage& passage) const {
+  return options_.validator.enabled || std::ranges::any_of(passage.plugins_, [](const Plugin::Ptr& plugin) {
+           return plugin->wants(api::CREATE_CONTAINER) || plugin->wants(api::VALIDATE_CONTAINER_ADJUSTMENT);
+         });
+}
+
 Result<Created> Nri::create_container(const Passage& passage, const api::PodSandbox& pod,
                                       const api::Container& container) {
   Created created;

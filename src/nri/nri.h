@@ -90,8 +90,9 @@ class Nri final {
 
   /// Whether some plugin has subscribed to it. Costs nothing.
   [[nodiscard]] bool wanted(api::Event event) const { return (wanted_ & event_bit(event)) != 0; }
-  /// The same for CreateContainer, which the validator wants, too.
-  [[nodiscard]] bool create_wanted() const { return options_.validator.enabled || wanted(api::CREATE_CONTAINER); }
+  /// Whether create_container() would ask anybody: a plugin of the passage that changes or judges, though it may have
+  /// ended just now, or the built-in validator.
+  [[nodiscard]] bool create_wanted(const Passage& passage) const;
 
   /// Asks those that a passage found. Errors: kPrecondition, or what the plugin says, with its name; the first one ends
   /// it. `container` may be nullptr for events of pods.

@@ -22,6 +22,14 @@ inline std::string nri_socket() {
   return nri_dir() + "/nri.sock";
 }
 
+/// A daemon that waits a second for plugins, at most.
+struct WithNri {
+  static TestHostOptions options() {
+    return {.config = "[nri]\nsocket = \"" + nri_socket() + "\"\nplugin_dir = \"\"\nrequest_timeout_ms = 1000\n" +
+                      "registration_timeout_ms = 1000\n[runtime]\ncdi_dirs = [\"" + nri_dir() + "/cdi\"]\n"};
+  }
+};
+
 /// An environment variable in an answer to CreateContainer.
 inline void set_env(CreateReply& reply, const std::string& key, const std::string& value) {
   auto& variable = *reply.mutable_adjust()->add_env();

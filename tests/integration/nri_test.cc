@@ -17,13 +17,6 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-struct WithNri {
-  static TestHostOptions options() {
-    return {.config = "[nri]\nsocket = \"" + nri_socket() + "\"\nplugin_dir = \"\"\nrequest_timeout_ms = 1000\n" +
-                      "registration_timeout_ms = 1000\n[runtime]\ncdi_dirs = [\"" + nri_dir() + "/cdi\"]\n"};
-  }
-};
-
 class NriTest : public NriHostTest<WithNri> {};
 
 TEST_F(NriTest, APluginIsToldOfAPodsLifeInOrder) {
@@ -215,26 +208,6 @@ TEST_F(NriTest, ChangesLimitsAndTheCgroup) {
   EXPECT_FALSE(os::exists("/sys/fs/cgroup/memory" + path));
 }
 
-TEST_F(NriTest, AsksForCdiDevices) {
-  must(os::make_dirs(nri_dir() + "/cdi"));
-  must(os::write_file_atomic(nri_dir() + "/cdi/x.json",
-                             R"({"cdiVersion": "0.5.0", "kind": "vendor.com/gpu", "devices": [{"name": "0",
-                             "containerEdits": {"env": ["FROM_CDI=yes"], "deviceNodes": [{"path": "/dev/gpu",
-                             "hostPath": "/dev/null"}]}}]})"));
-  NriPlugin plugin;
-  plugin.on_create([](const CreateRequest&) -> Result<CreateReply> {
-    CreateReply reply;
-    reply.mutable_adjust()->add_cdi_devices()->set_name("vendor.com/gpu=0");
-    return reply;
-  });
-  ASSERT_TRUE(ok(plugin.start(nri_socket())));
-  const auto config = host().pod_config("cdi");
-  const auto pod = must(cri().run_pod(config));
-  const auto id = sleeper(pod, config);
-  EXPECT_EQ(must(cri().shell(id, "echo $FROM_CDI; test -c /dev/gpu && echo there")), "yes\nthere\n");
-  must(os::remove_tree(nri_dir() + "/cdi"));
-}
-
 TEST_F(NriTest, IsToldOfAPodsNewLimits) {
   NriPlugin plugin;
   nri_api::UpdatePodSandboxRequest seen;
@@ -316,9 +289,9 @@ TEST_F(NriTest, WhatIsNotOfferedIsRefusedWithThePluginsName) {
   });
   ASSERT_TRUE(ok(plugin.start(nri_socket())));
   change = [](auto& adjust) { adjust.add_cdi_devices()->set_name("vendor.com/gpu=0"); };
-  EXPECT_TRUE(fails(try_create("a"), Code::kNotFound, "vendor.com/gpu=0"));
+  EXPECT_TRUE(fails(try_create("a"), Code::kNotFound, "NRI plugin 42-odd: CDI device vendor.com/gpu=0: no file of"));
   change = [](auto& adjust) { adjust.mutable_linux()->set_cgroups_path("/nobody-made/this"); };
-  EXPECT_TRUE(fails(try_create("b"), Code::kUnsupported, "/nobody-made"));
+  EXPECT_TRUE(fails(try_create("b"), Code::kUnsupported, "NRI plugin 42-odd: cgroups path: /nobody-made/this"));
   change = [](auto& adjust) { adjust.mutable_linux()->mutable_resources()->mutable_rdt_class()->set_value("gold"); };
   EXPECT_TRUE(fails(try_create("c"), Code::kUnsupported, "42-odd: RDT class"));
   change = [](auto& adjust) {
@@ -328,6 +301,14 @@ TEST_F(NriTest, WhatIsNotOfferedIsRefusedWithThePluginsName) {
   EXPECT_TRUE(fails(try_create("d"), Code::kUnsupported, "42-odd: mount /x: propagation"));
   change = [](auto& adjust) { adjust.mutable_linux()->add_namespaces()->set_type("nonsense"); };
   EXPECT_TRUE(fails(try_create("e"), Code::kInvalid, "42-odd: namespace nonsense"));
+  change = [](auto& adjust) { adjust.add_env()->set_key("A=B"); };
+  EXPECT_TRUE(fails(try_create("f"), Code::kInvalid, "42-odd: environment variable A=B"));
+  if (!os::exists("/sys/fs/cgroup/cgroup.controllers")) {
+    change = [](auto& adjust) {
+      (*adjust.mutable_linux()->mutable_resources()->mutable_unified())["memory.high"] = "1";
+    };
+    EXPECT_TRUE(fails(try_create("g"), Code::kUnsupported, "42-odd: cgroup v2 file memory.high"));
+  }
   EXPECT_THAT(must(cri().containers()), IsEmpty());
 }
 
