@@ -1,6 +1,9 @@
-// How long the reads of the CRI take on a node where shims are stopped and a volume hangs, while others exec and make
-// pods. Usage: bench_stalled --image IMAGE --peer NAME=SOCKET=CGROUP --volume DIR --volume-server PID [--pods N]
+// How long the reads of the CRI take on a node where shims are stopped and a volume hangs: alone, and while others exec
+// and make pods. Usage: bench_stalled --image IMAGE --peer NAME=SOCKET=CGROUP --volume DIR --volume-server PID [--pods
+// N]
 // [--stopped N] [--calls N]   (tools/bench starts the peer and the volume's server, which is stopped here)
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -21,8 +24,6 @@ namespace berth::bench {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Runtime = pb::RuntimeService::Stub;
-using Images = pb::ImageService::Stub;
 
 constexpr int kClients = 4;
 constexpr int kBarUs = 10'000;
@@ -103,42 +104,62 @@ class Times {
   int failed_ = 0;
 };
 
-template <class Stub, class Request, class Reply>
-void timed(Times& times, const char* method, Stub& stub,
-           grpc::Status (Stub::*call)(grpc::ClientContext*, const Request&, Reply*), const Request& request) {
-  grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
-  Reply reply;
-  const auto begun = Clock::now();
-  const bool ok = (stub.*call)(&context, request, &reply).ok();
-  times.add(method, std::chrono::duration_cast<Micros>(Clock::now() - begun), ok);
-}
+// A connection of its own, as another program has it. Answers stay bytes: what a client makes of them is its own time,
+// and here it has to share the cores with the server.
+class Reads {
+ public:
+  Reads(const std::string& socket, Times& times) : times_(times) {
+    grpc::ChannelArguments own;
+    own.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    channel_ = grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), own);
+  }
+  /// Every read once; `pod` is what it asks for where it asks for one.
+  void all_of(const Pod& pod) {
+    call("RuntimeService", "Version", pb::VersionRequest());
+    call("RuntimeService", "Status", pb::StatusRequest());
+    call("RuntimeService", "ListPodSandbox", pb::ListPodSandboxRequest());
+    call("RuntimeService", "ListContainers", pb::ListContainersRequest());
+    call("RuntimeService", "ListContainerStats", pb::ListContainerStatsRequest());
+    pb::PodSandboxStatusRequest sandbox;
+    sandbox.set_pod_sandbox_id(pod.sandbox_id);
+    call("RuntimeService", "PodSandboxStatus", sandbox);
+    pb::ContainerStatusRequest status;
+    status.set_container_id(pod.container_id);
+    call("RuntimeService", "ContainerStatus", status);
+    pb::ContainerStatsRequest stats;
+    stats.set_container_id(pod.container_id);
+    call("RuntimeService", "ContainerStats", stats);
+    call("RuntimeService", "ListPodSandboxStats", pb::ListPodSandboxStatsRequest());
+    call("RuntimeService", "ListPodSandboxMetrics", pb::ListPodSandboxMetricsRequest());
+    pb::PodSandboxStatsRequest pod_stats;
+    pod_stats.set_pod_sandbox_id(pod.sandbox_id);
+    call("RuntimeService", "PodSandboxStats", pod_stats);
+    call("ImageService", "ListImages", pb::ListImagesRequest());
+    call("ImageService", "ImageFsInfo", pb::ImageFsInfoRequest());
+  }
 
-// Every read once; `pod` is what it asks for where it asks for one.
-void read_all(const Driver& driver, const Pod& pod, Times& times) {
-  auto& runtime = driver.runtime();
-  timed(times, "Version", runtime, &Runtime::Version, pb::VersionRequest());
-  timed(times, "Status", runtime, &Runtime::Status, pb::StatusRequest());
-  timed(times, "ListPodSandbox", runtime, &Runtime::ListPodSandbox, pb::ListPodSandboxRequest());
-  timed(times, "ListContainers", runtime, &Runtime::ListContainers, pb::ListContainersRequest());
-  timed(times, "ListContainerStats", runtime, &Runtime::ListContainerStats, pb::ListContainerStatsRequest());
-  pb::PodSandboxStatusRequest sandbox;
-  sandbox.set_pod_sandbox_id(pod.sandbox_id);
-  timed(times, "PodSandboxStatus", runtime, &Runtime::PodSandboxStatus, sandbox);
-  pb::ContainerStatusRequest status;
-  status.set_container_id(pod.container_id);
-  timed(times, "ContainerStatus", runtime, &Runtime::ContainerStatus, status);
-  pb::ContainerStatsRequest stats;
-  stats.set_container_id(pod.container_id);
-  timed(times, "ContainerStats", runtime, &Runtime::ContainerStats, stats);
-  timed(times, "ListPodSandboxStats", runtime, &Runtime::ListPodSandboxStats, pb::ListPodSandboxStatsRequest());
-  timed(times, "ListPodSandboxMetrics", runtime, &Runtime::ListPodSandboxMetrics, pb::ListPodSandboxMetricsRequest());
-  pb::PodSandboxStatsRequest pod_stats;
-  pod_stats.set_pod_sandbox_id(pod.sandbox_id);
-  timed(times, "PodSandboxStats", runtime, &Runtime::PodSandboxStats, pod_stats);
-  timed(times, "ListImages", driver.images(), &Images::ListImages, pb::ListImagesRequest());
-  timed(times, "ImageFsInfo", driver.images(), &Images::ImageFsInfo, pb::ImageFsInfoRequest());
-}
+ private:
+  template <class Request>
+  void call(const std::string& service, const std::string& method, const Request& request) {
+    grpc::TemplatedGenericStub<Request, grpc::ByteBuffer> stub(channel_);
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));
+    grpc::ByteBuffer reply;
+    grpc::Status status;
+    void* tag = nullptr;
+    bool ok = false;
+    const auto begun = Clock::now();
+    const auto pending = stub.PrepareUnaryCall(&context, "/runtime.v1." + service + "/" + method, request, &queue_);
+    pending->StartCall();
+    pending->Finish(&reply, &status, &context);
+    const bool came = queue_.Next(&tag, &ok) && ok;
+    times_.add(method, std::chrono::duration_cast<Micros>(Clock::now() - begun), came && status.ok());
+  }
+
+  Times& times_;
+  std::shared_ptr<grpc::Channel> channel_;
+  grpc::CompletionQueue queue_;
+};
 
 Result<std::vector<Pod>> make_pods(Driver& driver, const Options& options) {
   std::vector<Result<Pod>> made(static_cast<std::size_t>(options.pods), fail(Code::kInternal, "not started"));
@@ -174,6 +195,37 @@ void churn(Driver& driver, const std::vector<Pod>& pods, int stopped, int kind, 
   }
 }
 
+// Reads by all clients; `busy`: while others exec and make pods.
+void read_under(Driver& driver, const Options& options, const std::vector<Pod>& pods, bool busy) {
+  std::atomic<bool> over = false;
+  std::atomic<int> execs = 0;
+  std::atomic<int> made = 0;
+  std::vector<std::thread> others;
+  if (busy) {
+    others.emplace_back([&] { churn(driver, pods, options.stopped, 0, over, execs); });
+    others.emplace_back([&] { churn(driver, pods, options.stopped, 1, over, made); });
+  }
+  Times times;
+  std::vector<std::thread> clients;
+  for (int t = 0; t < kClients; ++t) {
+    // Every client comes by stopped pods and by others.
+    clients.emplace_back([&, t] {
+      Reads reads(driver.peer().socket, times);
+      for (int i = t; i < options.calls; i += kClients)
+        reads.all_of(pods[static_cast<std::size_t>(i * 7) % pods.size()]);
+    });
+  }
+  for (auto& client : clients) client.join();
+  over = true;
+  for (auto& other : others) other.join();
+  std::printf("%s: %d pods, %d of their shims stopped%s; %d clients read one call after another",
+              driver.peer().name.c_str(), options.pods, options.stopped,
+              options.volume_server > 0 ? ", one on a volume that hangs" : "", kClients);
+  if (busy) std::printf(", meanwhile %d execs and %d pods up and down", execs.load(), made.load());
+  std::printf("\n");
+  std::printf("p99 of every method below 10 ms: %s\n", times.print() ? "yes" : "no");
+}
+
 Result<> measure(Driver& driver, const Options& options) {
   BERTH_TRY(driver.pull(), "pull");
   BERTH_ASSIGN(const auto pods, make_pods(driver, options), "pods");
@@ -183,30 +235,7 @@ Result<> measure(Driver& driver, const Options& options) {
     BERTH_TRY(stopped.stop(pid), "shim");
   }
   if (options.volume_server > 0) BERTH_TRY(stopped.stop(options.volume_server), "volume");
-  std::atomic<bool> over = false;
-  std::atomic<int> execs = 0;
-  std::atomic<int> made = 0;
-  std::thread execs_thread([&] { churn(driver, pods, options.stopped, 0, over, execs); });
-  std::thread pods_thread([&] { churn(driver, pods, options.stopped, 1, over, made); });
-  Times times;
-  std::vector<std::thread> clients;
-  for (int t = 0; t < kClients; ++t) {
-    // A connection of its own, as another program has it. Every client comes by stopped pods and by others.
-    clients.emplace_back([&, t] {
-      const Driver own(driver.peer(), "");
-      for (int i = t; i < options.calls; i += kClients) {
-        read_all(own, pods[static_cast<std::size_t>(i * 7) % pods.size()], times);
-      }
-    });
-  }
-  for (auto& client : clients) client.join();
-  over = true;
-  execs_thread.join();
-  pods_thread.join();
-  std::printf("%s: %d pods, %d of their shims stopped%s; %d clients read, meanwhile %d execs and %d pods up and down\n",
-              driver.peer().name.c_str(), options.pods, options.stopped,
-              options.volume_server > 0 ? ", one on a volume that hangs" : "", kClients, execs.load(), made.load());
-  std::printf("p99 of every method below 10 ms: %s\n", times.print() ? "yes" : "no");
+  for (const bool busy : {false, true}) read_under(driver, options, pods, busy);
   stopped.wake();
   for (const auto& pod : pods) {
     PodTimes unused;
