@@ -11,6 +11,7 @@
 #include "engine/process/launch.h"
 #include "engine/process/process_engine.h"
 #include "os/clone.h"
+#include "os/early_guard.h"
 #include "os/file.h"
 #include "os/mount.h"
 
@@ -82,6 +83,10 @@ void park_own_view() {
 }
 
 Result<> protect_own_executable(char** argv, char** envp) {
+  if (const int view = os::early_guard_view(); view >= 0) {
+    kept_view.reset(view);
+    return {};
+  }
   if (is_protected()) {
     kept_view = inherited_view();
     return {};
