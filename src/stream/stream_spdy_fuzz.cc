@@ -104,7 +104,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const bool terminal = (data[0] & 1) != 0;
   const std::string bytes = (data[0] & 2) != 0 ? std::string(input.substr(1)) : connection_of(input.substr(1));
   const std::string whole = play(bytes, std::max<std::size_t>(bytes.size(), 1), terminal);
-  for (const std::size_t step : {1, 7}) {
+  for (const std::size_t step : {1UL, 7UL}) {
     if (play(bytes, step, terminal) != whole) std::abort();
   }
   return 0;

@@ -44,7 +44,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string_view protocol = kProtocols[data[0] / 2 % kProtocols.size()];
   const bool terminal = (data[0] & 1) != 0;
   const std::string whole = play(input, protocol, terminal, 256);
-  for (const std::size_t step : {1, 3}) {
+  for (const std::size_t step : {1UL, 3UL}) {
     // A base64 message that is broken somewhere gives what came before the break, which depends on the pieces.
     if (play(input, protocol, terminal, step) != whole && protocol.find("base64") == std::string_view::npos)
       std::abort();
