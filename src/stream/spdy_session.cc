@@ -180,8 +180,9 @@ Result<> SpdySession::on_data(std::uint32_t id, std::string_view bytes, bool fin
   if (closed_) return {};
   const auto found = streams_.find(id);
   if (found == streams_.end() || found->second.peer_ended) {
-    // What was on its way while we gave the stream up.
-    if (id > last_id_) send_reset(id, kInvalidStream);
+    // What was on its way while we gave the stream up. One answer, in however many pieces a frame comes.
+    if (id > last_id_ && id != unknown_id_) send_reset(id, kInvalidStream);
+    if (id > last_id_) unknown_id_ = id;
     return {};
   }
   if (!bytes.empty()) handler_->on_data(id, bytes);

@@ -81,6 +81,7 @@ class SpdySession final : public WireHandler {
   SpdyHeaderEncoder encoder_;
   std::map<std::uint32_t, Stream> streams_;
   std::uint32_t last_id_ = 0;
+  std::uint32_t unknown_id_ = 0;  // the last that data came for and that is no stream
   bool closed_ = false;
 };
 

@@ -90,7 +90,10 @@ class WebSocketChannels final : public Channels,
     // A reference of our own: whoever is called may finish us.
     const auto handler = handler_;
     if (channel_ == kCloseSignal && can_end_) {
-      if (!bytes.empty() && bytes.front() == 0 && set_.in) handler->on_end(Channel::kStdin);
+      // Its first byte is the channel, whatever follows.
+      if (bytes.empty()) return;
+      channel_ = kNone;
+      if (bytes.front() == 0 && set_.in) handler->on_end(Channel::kStdin);
       return;
     }
     if (bytes.empty()) return;
