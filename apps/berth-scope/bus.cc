@@ -202,17 +202,18 @@ Result<> Manager::wait_for(const std::string& job) {
   }
 }
 
-Result<std::string> Manager::start_once(const std::string& unit, const std::vector<Property>& properties, bool all) {
+Result<std::string> Manager::start_once(const std::string& unit, const std::vector<Property>& properties, bool all,
+                                        pid_t member) {
   BERTH_ASSIGN(const Message message, new_call(bus_.get(), "StartTransientUnit"), "start");
   BERTH_TRY(append(sd_bus_message_append(message.get(), "ss", unit.c_str(), "fail")), "start");
-  BERTH_TRY(append_properties(message.get(), properties, all, ::getpid()), "start");
+  BERTH_TRY(append_properties(message.get(), properties, all, member), "start");
   BERTH_TRY(append(sd_bus_message_append(message.get(), "a(sa(sv))", 0)), "start");
   BusError error;
   return call_for_path(bus_.get(), message.get(), error, "start the unit");
 }
 
-Result<std::string> Manager::start(const std::string& unit, const std::vector<Property>& properties) {
-  auto job = start_once(unit, properties, true);
+Result<std::string> Manager::start(const std::string& unit, const std::vector<Property>& properties, pid_t member) {
+  auto job = start_once(unit, properties, true, member);
   bool all = true;
   bool cleared = false;
   while (!job) {
@@ -227,7 +228,7 @@ Result<std::string> Manager::start(const std::string& unit, const std::vector<Pr
     } else {
       return fail(std::move(job).error().in(unit));
     }
-    job = start_once(unit, properties, all);
+    job = start_once(unit, properties, all, member);
   }
   BERTH_TRY(wait_for(*job), unit);
   BERTH_ASSIGN(const Message message, new_call(bus_.get(), "GetUnit"), unit);
@@ -260,7 +261,7 @@ Result<> Manager::set(const std::string& unit, const std::vector<Property>& prop
 }
 
 Result<> Manager::stop(const std::string& unit) {
-  {
+  if (unit.ends_with(".scope")) {
     // Else systemd asks politely first, which pid 1 of a namespace need not hear, and waits for a minute and a half.
     BusError unwanted;
     sd_bus_call_method(bus_.get(), kService, kPath, kManager, "KillUnit", &unwanted.value, nullptr, "ssi", unit.c_str(),

@@ -1,4 +1,6 @@
 #pragma once
+#include <sys/types.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,12 +20,12 @@ class Manager final {
   /// Its private socket, or the bus. kUnavailable, naming what was tried, where there is none.
   static Result<Manager> connect(bool user);
 
-  /// Makes the scope `unit` with the calling process in it and waits until it is there; its control group's path. One
+  /// Makes the scope `unit` with the process `member` in it and waits until it is there; its control group's path. One
   /// of that name that has failed is cleared away first. kExists one that is active.
-  Result<std::string> start(const std::string& unit, const std::vector<Property>& properties);
+  Result<std::string> start(const std::string& unit, const std::vector<Property>& properties, pid_t member);
   /// Until the next boot alone.
   Result<> set(const std::string& unit, const std::vector<Property>& properties);
-  /// Kills what is left in it, ends it and forgets that it failed. Idempotent.
+  /// Ends it and forgets that it failed. What is left in a scope is killed first. Idempotent.
   Result<> stop(const std::string& unit);
 
  private:
@@ -33,7 +35,8 @@ class Manager final {
   explicit Manager(sd_bus* bus) : bus_(bus) {}
   /// `unit`'s job of StartTransientUnit or StopUnit, whose reply has its path.
   Result<> wait_for(const std::string& job);
-  Result<std::string> start_once(const std::string& unit, const std::vector<Property>& properties, bool all);
+  Result<std::string> start_once(const std::string& unit, const std::vector<Property>& properties, bool all,
+                                 pid_t member);
 
   struct Jobs;
   std::unique_ptr<sd_bus, Close> bus_;

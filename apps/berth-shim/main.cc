@@ -105,8 +105,12 @@ Result<> run(const CommandLine& line, char** argv) {
   }
   berth::engine::process::Options engine_options;
   engine_options.filter_cache = environment("BERTH_FILTER_CACHE");
-  const auto engine = berth::engine::process::make_process_engine(engine_options);
   BERTH_ASSIGN(const auto sandbox, berth::shim::read_sandbox_config(folder), "pod");
+  if (sandbox && sandbox->systemd) {
+    engine_options.cgroup_driver = berth::engine::process::CgroupDriver::kSystemd;
+    engine_options.scope_program = [program = sandbox->systemd->program] { return program; };
+  }
+  const auto engine = berth::engine::process::make_process_engine(engine_options);
   const auto external = external_engine(sandbox, folder);
   const auto foreign = foreign_engine(sandbox, folder);
   if (line.action == Action::kDelete) {

@@ -102,6 +102,28 @@ Result<berth::UniqueFd> lock_state(const std::string& state) {
   return fd;
 }
 
+// "auto" as what it is here. An explicit choice that cannot be is refused at the start and not at each pod.
+Result<berth::cri::CgroupDriver> cgroup_driver(const Config& config, const std::string& scope_program) {
+  constexpr const char* kSystemdRuns = "/run/systemd/system";  // sd_booted(3)
+  const bool runs = berth::os::exists(kSystemdRuns);
+  if (config.cgroup.driver == "cgroupfs" || (config.cgroup.driver == "auto" && !runs)) {
+    return berth::cri::CgroupDriver::kCgroupfs;
+  }
+  if (!runs) {
+    return berth::fail(Code::kUnavailable,
+                       std::string("\"systemd\": there is no ") + kSystemdRuns + ": no systemd runs this machine");
+  }
+  if (!scope_program.starts_with('/')) {
+    return berth::fail(Code::kUnsupported, "\"systemd\" needs the program berth-scope, which is not installed");
+  }
+  return berth::cri::CgroupDriver::kSystemd;
+}
+
+std::string cgroup_parent(const Config& config, berth::cri::CgroupDriver driver) {
+  if (!config.cgroup.parent.empty()) return config.cgroup.parent;
+  return driver == berth::cri::CgroupDriver::kSystemd ? "berth.slice" : "/berth";
+}
+
 Result<std::unique_ptr<berth::image::Store>> open_images(const Config& config) {
   return berth::image::Store::open({.root = config.root + "/images",
                                     .platform = config.image.platform,
@@ -194,13 +216,17 @@ Result<> serve(const Config& config, const Flags& flags) {
   BERTH_ASSIGN(const auto lock, lock_state(config.state), "start");
   const std::string shim = program_path(config.runtime.shim, "containerd-shim-berth-v2");
   const std::string stream = program_path(config.stream.program, "berth-stream");
+  const std::string scope = program_path("", "berth-scope");
+  BERTH_ASSIGN(const auto driver, cgroup_driver(config, scope), "cgroup.driver");
   BERTH_ASSIGN(const auto images, open_images(config), "open the image store");
   BERTH_ASSIGN(const auto network, open_network(config), "open the network");
   BERTH_ASSIGN(const auto service,
                berth::cri::Service::open({.root_dir = config.root,
                                           .state_dir = config.state,
                                           .shim_path = shim,
-                                          .cgroup_parent = config.cgroup.parent,
+                                          .cgroup_driver = driver,
+                                          .scope_program = scope,
+                                          .cgroup_parent = cgroup_parent(config, driver),
                                           .handlers = handler_table(config),
                                           .exec_output_limit = config.runtime.exec_output_limit,
                                           .log_max_line_bytes = config.log.max_line_bytes,

@@ -29,8 +29,10 @@ struct Config {
   std::string log_level = "info";                ///< "debug", "info", "warn" or "error"
 
   struct Cgroup {
-    std::string driver = "cgroupfs";  ///< the only one that is built
-    std::string parent = "/berth";    ///< of pods for which the kubelet names none; absolute, without ".."
+    std::string driver = "cgroupfs";  ///< "cgroupfs", "systemd", or "auto": systemd where it runs
+    /// Of pods for which the kubelet names none: a path, absolute and without "..", or under systemd a slice. Empty:
+    /// "/berth" or "berth.slice".
+    std::string parent{};
     bool operator==(const Cgroup&) const = default;
   } cgroup;
 
@@ -132,8 +134,8 @@ struct Loaded {
 /// Reads the file, then `*.toml` of its drop-in folder sorted by name ("/etc/berth/config.toml":
 /// "/etc/berth/config.d/"), then the flags; a later value replaces an earlier one, lists whole. All or nothing. Blocks
 /// on disk. Thread-safe. Errors name every fault there is, one a line, with "FILE:LINE: "; the code is theirs when they
-/// agree, else kInvalid: kInvalid syntax, unknown key (with a suggestion), wrong type or range; kUnsupported
-/// cgroup.driver "systemd"; kNotFound `path` named and not there; kDenied; kExhausted a file above 1 MiB.
+/// agree, else kInvalid: kInvalid syntax, unknown key (with a suggestion), wrong type or range; kNotFound `path` named
+/// and not there; kDenied; kExhausted a file above 1 MiB.
 [[nodiscard]] Result<Loaded> load(const LoadOptions& options);
 
 /// The same for one text that stands for a file called `name`.

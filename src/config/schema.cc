@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "base/strings.h"
+#include "os/systemd_unit.h"
 
 namespace berth::config {
 
@@ -62,16 +63,18 @@ Fault check_log_level(std::string_view level) {
 }
 
 Fault check_driver(std::string_view driver) {
-  if (driver == "cgroupfs") return {};
-  if (driver == "systemd") {
-    return {Code::kUnsupported,
-            "the systemd cgroup driver is not built yet; use \"cgroupfs\", here and in the kubelet"};
-  }
-  return fault("must be \"cgroupfs\"");
+  if (driver == "cgroupfs" || driver == "systemd" || driver == "auto") return {};
+  return fault("must be \"cgroupfs\", \"systemd\" or \"auto\"");
 }
 
 Fault check_cgroup(std::string_view path) {
-  if (!path.starts_with('/') || path.size() < 2) return fault("must be a cgroup below the root, like \"/berth\"");
+  if (path.empty()) return {};
+  if (!path.starts_with('/') && path.ends_with(".slice")) {
+    return os::slice_path(std::string(path)).value_or("").empty() ? fault("must be the name of a slice") : Fault{};
+  }
+  if (!path.starts_with('/') || path.size() < 2) {
+    return fault("must be a cgroup below the root, like \"/berth\", or a slice, like \"berth.slice\"");
+  }
   for (const auto part : split(path.substr(1), '/')) {
     if (part.empty() || part == "." || part == "..") return fault("must not have empty, \".\" or \"..\" parts");
   }

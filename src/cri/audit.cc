@@ -68,22 +68,25 @@ void ServiceImpl::find_unowned_cgroups(std::vector<Unowned>& found) {
     for (const auto& hierarchy : cgroups_.hierarchies) {
       const auto children = os::child_cgroups(hierarchy.root.get(), parent);
       for (const auto& name : children ? *children : std::vector<std::string>()) {
-        if (looks_made_by_us(name)) unowned.insert(parent + "/" + name);
+        if (looks_made_by_us(std::string(owner_in_name(name)))) unowned.insert(parent + "/" + name);
       }
     }
   };
-  look_below(options_.cgroup_parent);
+  look_below(parent_path_);
   for (const auto& sandbox : registry_->sandboxes()) look_below(sandbox->cgroup_parent);
   if (unowned.empty()) return;
   const auto shims = find_shims(options_.shim_path);
   if (!shims) return log_warn("running shims cannot be looked for", {{"err", shims.error().text()}});
   // After the look, so that what was recorded before it was made is known.
   for (const auto& path : unowned) {
-    const std::string name = path.substr(path.rfind('/') + 1);
+    const std::string unit = unit_of(path);
+    const std::string name(owner_in_name(unit));
     const bool runs = std::ranges::find(*shims, name, &FoundShim::sandbox_id) != shims->end();
     const bool somebody_elses = runs && !os::exists(dir_of(name));
     if (somebody_elses || registry_->sandbox(name) || registry_->container(name)) continue;
-    found.push_back({"cgroup", path, [this, path] { return clear_cgroup(cgroups_, path); }});
+    found.push_back({"cgroup", path, [this, path, systemd = unit != name]() -> Result<> {
+                       return systemd ? clear_units(path) : clear_cgroup(cgroups_, path);
+                     }});
   }
 }
 

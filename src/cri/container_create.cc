@@ -134,7 +134,7 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
   record.created_at_ns = wall_now_ns();
   record.config = config;
   record.resources = config.linux().resources();
-  record.cgroups_path = sandbox->cgroup_parent + "/" + record.id;
+  record.cgroups_path = container_cgroup(sandbox->cgroup_driver(), sandbox->cgroup_parent, record.id);
   {
     const Stage stage(operation, "note the intent", record.id);
     BERTH_TRY(registry_->add(record), "note the intent");
@@ -254,6 +254,7 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
   input.facts = {.sandbox_id = sandbox.id,
                  .pod_dir = dir_of(sandbox.id),
                  .cgroup_parent = sandbox.cgroup_parent,
+                 .cgroup_driver = sandbox.cgroup_driver(),
                  .shim_pid = sandbox.shim_pid,
                  .host_network = sandbox.host_network,
                  .init_pid = sandbox.init_pid,

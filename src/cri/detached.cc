@@ -46,7 +46,9 @@ std::string encode(const std::vector<Detached>& all) {
   for (const auto& one : all) {
     json.begin_object().key("sandbox").string(one.sandbox_id).key("cgroups").begin_array();
     for (const auto& path : one.cgroups) json.string(path);
-    json.end_array().key("parent").string(one.cgroup_parent).key("top").string(one.cgroup_top).end_object();
+    json.end_array().key("parent").string(one.cgroup_parent).key("top").string(one.cgroup_top);
+    if (one.systemd_cgroups) json.key("systemd").boolean(true);
+    json.end_object();
   }
   json.end_array();
   return json.take();
@@ -62,6 +64,7 @@ Result<std::vector<Detached>> decode_detached(std::string_view text) {
     one.sandbox_id = item.string_or("sandbox");
     one.cgroup_parent = item.string_or("parent");
     one.cgroup_top = item.string_or("top");
+    one.systemd_cgroups = item.get("systemd") != nullptr && item.get("systemd")->as_bool().value_or(false);
     const auto* cgroups = item.get("cgroups");
     if (one.sandbox_id.empty() || cgroups == nullptr) return fail(Code::kCorrupt, "a detached pod lacks its members");
     for (const auto& path : cgroups->items()) one.cgroups.emplace_back(path.as_string().value_or(""));
@@ -79,13 +82,16 @@ Result<> ServiceImpl::release_pod_cgroups(Operation& operation, const SandboxRec
   for (const auto& container : registry_->containers_of(record.id)) {
     if (container->cgroups_path.starts_with('/')) paths.push_back(container->cgroups_path);
   }
+  std::erase_if(paths, [this](const std::string& path) { return !cgroup_exists(cgroups_, path); });
+  const auto there = paths;
   paths = clear_cgroups(cgroups_, std::move(paths), kSettle);
+  end_cleared_units(record.systemd_cgroups, there, paths);
   if (paths.empty()) {
     auto released = release_cgroups(record);
     if (!released) log_warn("a pod's cgroup stays", {{"sandbox", record.id}, {"err", released.error().text()}});
     return {};
   }
-  const Detached left{record.id, std::move(paths), record.cgroup_parent, record.cgroup_top};
+  const Detached left{record.id, std::move(paths), record.cgroup_parent, record.cgroup_top, record.systemd_cgroups};
   const std::string why = describe(left);
   {
     MutexLock lock(detached_mutex_);
@@ -153,8 +159,10 @@ void ServiceImpl::retry_detached() {
 
 Result<> ServiceImpl::release_detached(const Detached& left) {
   if (!clear_cgroups(cgroups_, left.cgroups, {}).empty()) return fail(Code::kUnavailable, describe(left));
+  end_cleared_units(left.systemd_cgroups, left.cgroups, {});
   SandboxRecord gone;
   gone.id = left.sandbox_id;
+  gone.systemd_cgroups = left.systemd_cgroups;
   gone.cgroup_parent = left.cgroup_parent;
   gone.cgroup_top = left.cgroup_top;
   BERTH_TRY(release_cgroups(gone), "detached pod " + left.sandbox_id);

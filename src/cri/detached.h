@@ -14,6 +14,7 @@ struct Detached {
   std::vector<std::string> cgroups;  ///< of its containers
   std::string cgroup_parent;         ///< as in the pod's record
   std::string cgroup_top;
+  bool systemd_cgroups = false;
   bool operator==(const Detached&) const = default;
 };
 

@@ -8,8 +8,9 @@ namespace {
 TEST(Detached, RoundTrip) {
   EXPECT_TRUE(decode_detached("")->empty());
   EXPECT_TRUE(decode_detached(encode({}))->empty());
-  const std::vector<Detached> all = {{"a", {"/pods/a/1", "/pods/a/\"quoted\" 2"}, "/pods/a", "/pods"},
-                                     {"b", {}, "/x", ""}};
+  const std::vector<Detached> all = {{"a", {"/pods/a/1", "/pods/a/\"quoted\" 2"}, "/pods/a", "/pods", false},
+                                     {"b", {}, "/x", "", false},
+                                     {"c", {"/c.slice/berth-1.scope"}, "/c.slice", "/c.slice", true}};
   const auto back = decode_detached(encode(all));
   ASSERT_TRUE(back) << back.error().text();
   EXPECT_EQ(*back, all);

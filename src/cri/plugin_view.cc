@@ -60,7 +60,7 @@ nri_api::PodSandbox plugin_view(const SandboxRecord& record) {
   pod.set_pid(static_cast<std::uint32_t>(record.shim_pid));
   for (const auto& ip : record.network.ips) pod.add_ips(ip);
   auto& linux_part = *pod.mutable_linux();
-  linux_part.set_cgroup_parent(record.cgroup_parent);
+  linux_part.set_cgroup_parent(record.systemd_cgroups ? unit_of(record.cgroup_parent) : record.cgroup_parent);
   if (record.config.linux().has_overhead()) {
     *linux_part.mutable_pod_overhead() = plugin_view(record.config.linux().overhead());
   }
@@ -88,7 +88,7 @@ nri_api::Container plugin_view(const ContainerRecord& record, const spec::Spec* 
     for (const auto& [key, value] : spec->annotations) (*container.mutable_annotations())[key] = value;
   } else {
     *container.mutable_linux()->mutable_resources() = plugin_view(record.resources);
-    container.mutable_linux()->set_cgroups_path(record.cgroups_path);
+    container.mutable_linux()->set_cgroups_path(shown_cgroups_path(record.cgroups_path, record.id));
   }
   set_seccomp_profile(record, *container.mutable_linux());
   container.set_pid(static_cast<std::uint32_t>(record.pid));

@@ -143,6 +143,10 @@ Result<> Plugins::add_cdi_devices(const nri::Created& made, const ContainerRecor
 
 Result<> Plugins::check_cgroups_path(const nri::Created& made, const SandboxRecord& pod, const std::string& container,
                                      const std::string& path) const {
+  if (pod.systemd_cgroups && !made.adjust.linux().cgroups_path().empty()) {
+    return fail(Code::kUnsupported, nri::plugin_field(made.owners, container, nri_api::CgroupsPath) + ": " + path +
+                                        ": where systemd makes the cgroups, each container has its scope");
+  }
   if (made.adjust.linux().cgroups_path().empty() || path.starts_with(pod.cgroup_parent + "/")) return {};
   // What is made above a container's cgroup is given back with the pod's, or nobody would.
   const std::string above = path.substr(0, path.rfind('/'));
@@ -160,7 +164,7 @@ Result<> Plugins::create(Operation& operation, const Passage& passage, const San
   BERTH_TRY(nri::apply(made.adjust, made.owners, container.id, machine(), spec), "change");
   BERTH_TRY(spec::validate(spec), "what the NRI plugins made of it");
   BERTH_TRY(check_cgroups_path(made, pod, container.id, spec.linux->cgroups_path), "change");
-  container.cgroups_path = spec.linux->cgroups_path;
+  if (!pod.systemd_cgroups) container.cgroups_path = spec.linux->cgroups_path;
   merge_limits(made.adjust.linux().resources(), container.resources);
   nri_->carry_out(made.updates, made.evictions);
   return {};

@@ -1,6 +1,7 @@
 #include "cri/pod_files.h"
 
 #include "base/strings.h"
+#include "cri/cgroup_names.h"
 #include "cri/user_namespace.h"
 #include "os/file.h"
 #include "spec/json_text.h"
@@ -37,7 +38,8 @@ std::string user_namespace_path(pid_t shim_pid) {
   return "/proc/" + std::to_string(shim_pid) + "/fd/" + std::to_string(kUserNamespaceFd);
 }
 
-std::string sandbox_json(const SandboxRecord& record, const Handler& handler, std::uint64_t log_max_line_bytes) {
+std::string sandbox_json(const SandboxRecord& record, const Handler& handler, std::uint64_t log_max_line_bytes,
+                         const std::string& scope_program) {
   const auto& linux_config = record.config.linux();
   const bool node_ipc = linux_config.security_context().namespace_options().ipc() == pb::NODE;
   spec::JsonWriter json;
@@ -62,6 +64,11 @@ std::string sandbox_json(const SandboxRecord& record, const Handler& handler, st
   for (const auto& [name, value] : linux_config.sysctls()) json.key(name).string(value);
   json.end_object();
   json.key("cgroup_parent").string(record.cgroup_parent);
+  if (record.systemd_cgroups) {
+    json.key("systemd").begin_object();
+    json.key("slice").string(unit_of(record.cgroup_parent)).key("scope").string(scope_name(record.id));
+    json.key("program").string(scope_program).end_object();
+  }
   json.key("log_max_line_bytes").unsigned_number(log_max_line_bytes);
   if (!handler.shim.empty()) {
     json.key("engine").string("shim").key("shim").string(handler.shim);

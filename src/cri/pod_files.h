@@ -20,7 +20,7 @@ inline constexpr int kUtsNamespaceFd = 5;
 
 /// sandbox.json, what the shim reads at its start (docs/shim.md).
 [[nodiscard]] std::string sandbox_json(const SandboxRecord& record, const Handler& handler,
-                                       std::uint64_t log_max_line_bytes);
+                                       std::uint64_t log_max_line_bytes, const std::string& scope_program = {});
 
 /// resolv.conf of `dns`. Values that would break out of their line are refused: kInvalid.
 [[nodiscard]] Result<std::string> resolv_conf(const pb::DNSConfig& dns);

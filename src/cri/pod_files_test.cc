@@ -18,6 +18,12 @@ TEST(PodFiles, SandboxJson) {
   EXPECT_EQ(sandbox_json(record, {}, 16384),
             R"({"version":1,"sandbox_id":"s1","hostname":"web-0","ipc":"pod","uts":"pod","shm_size_bytes":67108864,)"
             R"("sysctls":{"net.core.somaxconn":"1024"},"cgroup_parent":"/kube/pod1","log_max_line_bytes":16384})");
+  SandboxRecord unit = record;
+  unit.systemd_cgroups = true;
+  unit.cgroup_parent = "/kube.slice/kube-pod1.slice";
+  EXPECT_THAT(sandbox_json(unit, {}, 16384, "/bin/berth-scope"),
+              HasSubstr(R"("cgroup_parent":"/kube.slice/kube-pod1.slice","systemd":{"slice":"kube-pod1.slice",)"
+                        R"("scope":"berth-s1.scope","program":"/bin/berth-scope"},"log_max_line_bytes")"));
   record.host_network = true;
   record.config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_ipc(pb::NODE);
   const auto node = sandbox_json(record, {.binary = "/usr/bin/crun"}, 1);

@@ -27,6 +27,7 @@ enum Tag : std::uint16_t {
   kShimPid = 109,
   kShimStart = 110,
   kInitPid = 111,
+  kSystemdCgroups = 112,
   kSandboxId = 200,
   kStartedAt = 201,
   kFinishedAt = 202,
@@ -115,6 +116,8 @@ Result<> read_field(SandboxRecord& record, const BlobField& field) {
     case kCgroupTop:
       record.cgroup_top = text;
       return {};
+    case kSystemdCgroups:
+      return read_bool(record.systemd_cgroups, field);
     case kHostNetwork:
       return read_bool(record.host_network, field);
     case kNetworkHeld:
@@ -261,6 +264,7 @@ std::string encode(const SandboxRecord& record) {
   out.put(kHandler, record.handler);
   out.put(kCgroupParent, record.cgroup_parent);
   out.put(kCgroupTop, record.cgroup_top);
+  if (record.systemd_cgroups) out.put_int(kSystemdCgroups, 1);
   out.put_int(kHostNetwork, record.host_network ? 1 : 0);
   out.put_int(kNetworkHeld, record.network_held ? 1 : 0);
   for (const auto& ip : record.network.ips) out.put(kIp, ip);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cri/cgroup_names.h"
 #include "cri/runtime/v1/api.pb.h"
 #include "network/network.h"
 
@@ -36,9 +37,10 @@ struct SandboxRecord {
   SandboxState state = SandboxState::kPreparing;
   std::int64_t created_at_ns = 0;
   pb::PodSandboxConfig config;
-  std::string handler;        ///< as asked for
-  std::string cgroup_parent;  ///< of the pod's containers, absolute below each hierarchy
-  std::string cgroup_top;     ///< the parent itself or what of the path to it was made for our pods; empty: none of it
+  std::string handler;           ///< as asked for
+  std::string cgroup_parent;     ///< of the pod's containers, absolute below each hierarchy
+  bool systemd_cgroups = false;  ///< they are systemd's units
+  std::string cgroup_top;  ///< the parent itself or what of the path to it was made for our pods; empty: none of it
   bool host_network = false;
   bool network_held = false;     ///< the network may hold something for this sandbox
   network::Attachment network;   ///< what it got
@@ -46,6 +48,10 @@ struct SandboxRecord {
   std::uint64_t shim_start = 0;  ///< its start time, to know it again
   pid_t init_pid = 0;            ///< of the pid namespace that the containers share; 0: they share none
   std::string message;           ///< why it is not ready, for people
+
+  [[nodiscard]] CgroupDriver cgroup_driver() const {
+    return systemd_cgroups ? CgroupDriver::kSystemd : CgroupDriver::kCgroupfs;
+  }
 };
 
 /// Whether the pod asks for one pid namespace (shareProcessNamespace). Without the message nobody has asked for

@@ -130,7 +130,7 @@ Result<> ServiceImpl::check_sandbox(const pb::RunPodSandboxRequest& request) con
     return fail(Code::kInvalid, "log_directory is not absolute");
   }
   BERTH_TRY(resolv_conf(config.dns_config()), "config");
-  BERTH_TRY(cgroup_parent_path(config.linux().cgroup_parent()), "linux");
+  BERTH_TRY(pod_cgroup(options_.cgroup_driver, config.linux().cgroup_parent(), options_.cgroup_parent, "0"), "linux");
   return {};
 }
 
@@ -176,6 +176,14 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
   return registry_->add(record);
 }
 
+Result<> ServiceImpl::check_driver(const Handler& handler) const {
+  if (options_.cgroup_driver == CgroupDriver::kCgroupfs || handler.ours()) return {};
+  return fail(
+      Code::kUnsupported,
+      "cgroup.driver is \"systemd\", which only Berth's own engine knows: this handler needs \"cgroupfs\", here "
+      "and in the kubelet");
+}
+
 /// Whether the handler can run such a pod.
 Result<> ServiceImpl::check_features(const Handler& handler, const pb::PodSandboxConfig& config) const {
   if (!ids_of(config)) return {};
@@ -195,6 +203,7 @@ Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::Ru
   Making making;
   BERTH_ASSIGN(making.handler, handlers_.find(request.runtime_handler()), "sandbox");
   BERTH_TRY(check_ready(making.handler), "handler \"" + request.runtime_handler() + "\"");
+  BERTH_TRY(check_driver(making.handler), "handler \"" + request.runtime_handler() + "\"");
   BERTH_TRY(check_features(making.handler, request.config()), "handler \"" + request.runtime_handler() + "\"");
   making.record.id = new_id();
   making.passage = plugins_.making(making.record.id);
@@ -216,9 +225,11 @@ Result<> ServiceImpl::make_recorded(Operation& operation, const pb::RunPodSandbo
   record.host_network = request.config().linux().security_context().namespace_options().network() == pb::NODE;
   record.network_held = !record.host_network;
   making.ids = ids_of(record.config);
-  const auto& parent = request.config().linux().cgroup_parent();
-  BERTH_ASSIGN(record.cgroup_parent,
-               cgroup_parent_path(parent.empty() ? options_.cgroup_parent + "/" + record.id : parent), "sandbox");
+  record.systemd_cgroups = options_.cgroup_driver == CgroupDriver::kSystemd;
+  BERTH_ASSIGN(
+      record.cgroup_parent,
+      pod_cgroup(options_.cgroup_driver, request.config().linux().cgroup_parent(), options_.cgroup_parent, record.id),
+      "sandbox");
   making.dir = dir_of(record.id);
   {
     const Stage stage(operation, "note the intent", record.id);
@@ -348,7 +359,9 @@ Result<> ServiceImpl::write_pod_files(const SandboxRecord& record, const Handler
   BERTH_TRY(os::make_dirs(dir + "/containers", 0711), "pod");
   const std::string& hostname = record.config.hostname().empty() ? host_.hostname : record.config.hostname();
   // The folder is new and nobody reads it before it is whole, so plain writes do.
-  BERTH_TRY(write_new_file(dir + "/sandbox.json", sandbox_json(record, handler, options_.log_max_line_bytes)), "pod");
+  BERTH_TRY(write_new_file(dir + "/sandbox.json",
+                           sandbox_json(record, handler, options_.log_max_line_bytes, options_.scope_program)),
+            "pod");
   const auto ids = ids_of(record.config);
   BERTH_TRY(write_new_file(dir + "/resolv.conf", resolv, ids), "pod");
   BERTH_TRY(write_new_file(dir + "/hostname", hostname + "\n", ids), "pod");

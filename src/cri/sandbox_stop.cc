@@ -216,6 +216,10 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
     const auto other = registry_->sandbox(id);
     return !other || gone(*other);
   });
+  if (record.systemd_cgroups) {
+    // It ends by itself with the shim, and systemd may be about to see that.
+    BERTH_TRY(end_unit(record.cgroup_parent + "/" + scope_name(record.id)), "pod");
+  }
   // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.
   for (std::string path = record.cgroup_parent; path.size() >= record.cgroup_top.size() && path.size() > 1;
        path.resize(path.rfind('/'))) {
@@ -224,7 +228,12 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
              (other->cgroup_parent == path || other->cgroup_parent.starts_with(path + "/"));
     });
     if (shared) return {};
-    BERTH_TRY(remove_cgroups(cgroups_, path), "pod");
+    if (!record.systemd_cgroups) {
+      BERTH_TRY(remove_cgroups(cgroups_, path), "pod");
+      continue;
+    }
+    BERTH_ASSIGN(const bool ended, end_empty_slice(path), "pod");
+    if (!ended) return {};
   }
   return {};
 }

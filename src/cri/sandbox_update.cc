@@ -8,7 +8,7 @@ namespace berth::cri {
 
 /// A limit on what others use, too, would be theirs. A pod's earlier sandboxes have the same cgroup, for a while.
 Result<> ServiceImpl::check_pod_cgroup(const SandboxRecord& record) const {
-  if (record.cgroup_parent == "/" || record.cgroup_parent == options_.cgroup_parent) {
+  if (record.cgroup_parent == "/" || record.cgroup_parent == parent_path_) {
     return fail(Code::kPrecondition, "the cgroup " + record.cgroup_parent + " is not this pod's own");
   }
   const std::string below = record.cgroup_parent + "/";
@@ -39,11 +39,7 @@ Result<> ServiceImpl::update_pod_locked(Operation& operation, const std::string&
   if (!plan.empty()) {
     const Stage stage(operation, "set the pod's limits", record->cgroup_parent);
     BERTH_TRY(failpoint("update-pod.begun"), "cgroup");
-    // A kubelet makes it before the sandbox; else it comes with the first container. The record names it, so that it
-    // goes with the pod.
-    BERTH_TRY(os::make_cgroups(cgroups_, record->cgroup_parent), "cgroup");
-    const std::vector<std::string> paths(cgroups_.hierarchies.size(), record->cgroup_parent);
-    BERTH_TRY(os::apply_cgroup_plan(cgroups_, paths, plan), "cgroup " + record->cgroup_parent);
+    BERTH_TRY(limit_pod(*record, plan), "cgroup " + record->cgroup_parent);
   }
   BERTH_TRY(failpoint("update-pod.applied"), "UpdatePodSandboxResources");
   auto stored = registry_->update_sandbox(id, [&](SandboxRecord& next) {

@@ -28,6 +28,7 @@ Result<> ServiceImpl::start() {
   BERTH_TRY(os::make_dirs(options_.state_dir + "/pods", 0711), "state folder");
   BERTH_TRY(os::make_dirs(options_.root_dir + "/seccomp", 0700), "seccomp cache");
   BERTH_ASSIGN(cgroups_, os::find_cgroups(kCgroupRoot), "cgroups");
+  BERTH_ASSIGN(parent_path_, parent_cgroup(options_.cgroup_driver, options_.cgroup_parent), "cgroup.parent");
   BERTH_ASSIGN(host_, probe_host(cgroups_), "look at the machine");
   features_.set_machine(probe_machine(options_.shim_path, options_.images->usage().mountpoint));
   features_.learn(options_.handlers);

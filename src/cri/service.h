@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "cri/cgroup_names.h"
 #include "cri/events.h"
 #include "cri/handlers.h"
 #include "cri/items.h"
@@ -45,10 +46,12 @@ struct Finding {
 };
 
 struct ServiceOptions {
-  std::string root_dir;       ///< persistent: the state database lives here
-  std::string state_dir;      ///< runtime state: pods/<sandbox id>/...
-  std::string shim_path;      ///< containerd-shim-berth-v2
-  std::string cgroup_parent;  ///< for pods that name none
+  std::string root_dir;                                  ///< persistent: the state database lives here
+  std::string state_dir;                                 ///< runtime state: pods/<sandbox id>/...
+  std::string shim_path;                                 ///< containerd-shim-berth-v2
+  CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;  ///< of new pods
+  std::string scope_program;                             ///< berth-scope, absolute
+  std::string cgroup_parent;  ///< for pods that name none; of the driver's form: "/berth", "berth.slice"
   HandlerTable handlers{};    ///< at first; see set_handlers()
   std::uint64_t exec_output_limit = 16U << 20;
   std::uint64_t log_max_line_bytes = 16384;

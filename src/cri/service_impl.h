@@ -24,6 +24,7 @@
 #include "cri/stats_cache.h"
 #include "cri/workers.h"
 #include "network/network.h"
+#include "os/cgroup_control.h"
 #include "ttrpc/reactor.h"
 
 namespace berth::cri {
@@ -124,6 +125,7 @@ class ServiceImpl final : public Service {
 
   // ---- sandbox_run.cc ----
   Result<> check_sandbox(const pb::RunPodSandboxRequest& request) const;
+  Result<> check_driver(const Handler& handler) const;
   Result<> check_features(const Handler& handler, const pb::PodSandboxConfig& config) const;
   Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request);
   Result<> make_recorded(Operation& operation, const pb::RunPodSandboxRequest& request, Making& making);
@@ -152,6 +154,18 @@ class ServiceImpl final : public Service {
   [[nodiscard]] Result<> check_pod_cgroup(const SandboxRecord& record) const;
   Result<> update_pod_locked(Operation& operation, const std::string& id,
                              const pb::UpdatePodSandboxResourcesRequest& request);
+
+  // ---- systemd_units.cc ----
+  /// Ends the scope or slice whose cgroup is at `path`, and removes that where systemd does not. Idempotent.
+  Result<> end_unit(const std::string& path);
+  /// False: it is not for us to end it, or something is in it.
+  Result<bool> end_empty_slice(const std::string& path);
+  /// A pod's slice or scope with all that is in it.
+  Result<> clear_units(const std::string& path);
+  /// Lets systemd forget the scopes at those of `paths` that are not `left`. A failure is logged.
+  void end_cleared_units(bool systemd, const std::vector<std::string>& paths, const std::vector<std::string>& left);
+  /// Limits in the pod's cgroup, which is made if it is not there.
+  Result<> limit_pod(const SandboxRecord& record, const os::CgroupPlan& plan);
 
   // ---- detached.cc ----
   /// Whether the pod's shim, which was killed, is itself in state D; then it is reaped when it has ended.
@@ -257,6 +271,7 @@ class ServiceImpl final : public Service {
   Handlers handlers_{options_.handlers};
   FeatureTable features_;
   os::CgroupLayout cgroups_;
+  std::string parent_path_;  // of options_.cgroup_parent
   HostFacts host_;
   std::unique_ptr<StateDb> db_;
   std::unique_ptr<Registry> registry_;

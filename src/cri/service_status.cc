@@ -76,6 +76,7 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
   json.key("root").string(options_.root_dir).key("state").string(options_.state_dir);
   json.key("shim").string(options_.shim_path).key("network").string(network.network);
   json.key("builtinNetwork").boolean(network.builtin).key("cgroupV2").boolean(host_.cgroup_v2);
+  json.key("cgroupDriver").string(options_.cgroup_driver == CgroupDriver::kSystemd ? "systemd" : "cgroupfs");
   json.key("sandboxes").unsigned_number(registry_->sandboxes().size());
   json.key("containers").unsigned_number(registry_->containers().size());
   write_handlers(json, table, features_);
@@ -87,7 +88,8 @@ Result<pb::StatusResponse> ServiceImpl::status(const Call& /*call*/, const pb::S
 Result<pb::RuntimeConfigResponse> ServiceImpl::runtime_config(const Call& /*call*/,
                                                               const pb::RuntimeConfigRequest& /*request*/) {
   pb::RuntimeConfigResponse answer;
-  answer.mutable_linux()->set_cgroup_driver(pb::CGROUPFS);
+  const bool systemd = options_.cgroup_driver == CgroupDriver::kSystemd;
+  answer.mutable_linux()->set_cgroup_driver(systemd ? pb::SYSTEMD : pb::CGROUPFS);
   return answer;
 }
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cri/cgroup_names.h"
 #include "cri/host_facts.h"
 #include "cri/image_user.h"
 #include "cri/records.h"
@@ -29,6 +30,7 @@ struct PodFacts {
   std::string sandbox_id;
   std::string pod_dir;
   std::string cgroup_parent;
+  CgroupDriver cgroup_driver = CgroupDriver::kCgroupfs;
   pid_t shim_pid = 0;  ///< its namespaces are the pod's
   bool host_network = false;
   pid_t init_pid = 0;           ///< of the pod's pid namespace; 0: it has none

@@ -197,7 +197,7 @@ Result<spec::Linux> build_linux(const SpecInput& input, const spec::Process& pro
   }
   BERTH_ASSIGN(out.resources, build_resources(input.container.linux().resources(), input.host), "resources");
   add_devices(input, out);
-  out.cgroups_path = input.facts.cgroup_parent + "/" + input.container_id;
+  out.cgroups_path = spec_cgroups_path(input.facts.cgroup_driver, input.facts.cgroup_parent, input.container_id);
   BERTH_ASSIGN(out.seccomp, build_seccomp(input, process), "seccomp");
   if (!security.privileged()) {
     out.masked_paths = list(security.masked_paths());

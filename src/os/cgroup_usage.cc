@@ -134,10 +134,16 @@ std::string cgroup_text(int dir_fd, const char* file) {
   return text ? std::move(*text) : std::string();
 }
 
-std::uint64_t cgroup_oom_kills(const CgroupLayout& layout, const std::vector<std::string>& paths) {
+std::optional<std::uint64_t> cgroup_oom_count(const CgroupLayout& layout, const std::vector<std::string>& paths) {
   const UniqueFd dir = Place{layout, paths}.open("memory");
-  if (!dir.valid()) return 0;
-  return cgroup_keyed(cgroup_text(dir.get(), layout.v2 ? "memory.events" : "memory.oom_control"), "oom_kill");
+  if (!dir.valid()) return std::nullopt;
+  const std::string text = cgroup_text(dir.get(), layout.v2 ? "memory.events" : "memory.oom_control");
+  if (text.empty()) return std::nullopt;  // removed since
+  return cgroup_keyed(text, "oom_kill");
+}
+
+std::uint64_t cgroup_oom_kills(const CgroupLayout& layout, const std::vector<std::string>& paths) {
+  return cgroup_oom_count(layout, paths).value_or(0);
 }
 
 CgroupUsage cgroup_usage(const CgroupLayout& layout, const std::vector<std::string>& paths) {

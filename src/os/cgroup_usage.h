@@ -40,7 +40,10 @@ struct CgroupUsage {
 /// `paths`: where it is in each hierarchy, in the order of `layout`; "" where it is not. What is gone reads as 0.
 /// Blocks on the kernel alone.
 [[nodiscard]] CgroupUsage cgroup_usage(const CgroupLayout& layout, const std::vector<std::string>& paths);
-/// Its out-of-memory kills alone.
+/// Its out-of-memory kills alone; absent when it is gone, or memory is not controlled.
+[[nodiscard]] std::optional<std::uint64_t> cgroup_oom_count(const CgroupLayout& layout,
+                                                            const std::vector<std::string>& paths);
+/// The same; 0 when it is gone.
 [[nodiscard]] std::uint64_t cgroup_oom_kills(const CgroupLayout& layout, const std::vector<std::string>& paths);
 
 // The forms of the kernel's files, for those who read others of them. 0 is "not there".

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +15,7 @@
 #include "os/mount.h"
 #include "os/namespace.h"
 #include "os/root_path.h"
+#include "os/systemd.h"
 #include "os/user_namespace.h"
 
 namespace berth::shim {
@@ -90,6 +92,14 @@ Result<> leave_namespaces(int flags) {
 
 Result<> enter_private_mounts() {
   return leave_namespaces(CLONE_NEWNS);
+}
+
+Result<> enter_scope(const SandboxConfig& config) {
+  if (!config.systemd) return {};
+  const os::SystemdUnit unit{config.systemd->scope, config.systemd->slice, false};
+  const auto properties = os::scope_properties(unit, "pod " + config.sandbox_id);
+  BERTH_TRY(os::start_scope_around(::getpid(), config.systemd->program, unit, properties), "scope of the pod");
+  return {};
 }
 
 Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder) {

@@ -13,6 +13,10 @@ namespace berth::shim {
 /// folder `shm` stays. Errors: kDenied a sysctl that is not the pod's; else by errno, naming the step.
 [[nodiscard]] Result<> enter_sandbox(const SandboxConfig& config, const std::string& folder);
 
+/// Under systemd: moves the caller, and with it whom it starts from now on, into the pod's own scope. Else nothing.
+/// Blocks on systemd.
+[[nodiscard]] Result<> enter_scope(const SandboxConfig& config);
+
 /// The mount namespace alone, for a process that works on what a shim left.
 [[nodiscard]] Result<> enter_private_mounts();
 

@@ -5,6 +5,7 @@
 
 #include "base/ids.h"
 #include "os/file.h"
+#include "os/systemd_unit.h"
 #include "shim/log_stream.h"
 #include "spec/json_reader.h"
 
@@ -54,6 +55,15 @@ bool read_user_namespace(JsonReader& reader, PodUserNamespace& out) {
   });
 }
 
+bool read_systemd(JsonReader& reader, PodSystemd& out) {
+  return reader.object([&](std::string_view name) {
+    if (name == "slice") return reader.string(out.slice);
+    if (name == "scope") return reader.string(out.scope);
+    if (name == "program") return reader.string(out.program);
+    return reader.skip(nullptr);
+  });
+}
+
 /// What a document says beside the configuration itself.
 struct Read {
   std::uint64_t version = 0;
@@ -75,6 +85,7 @@ bool read_member(JsonReader& reader, std::string_view name, SandboxConfig& confi
   if (name == "runtime_binary") return reader.string(config.runtime_binary);
   if (name == "runtime_root") return reader.string(config.runtime_root);
   if (name == "cgroup_parent") return reader.string(config.cgroup_parent);
+  if (name == "systemd") return read_systemd(reader, config.systemd.emplace());
   if (name == "log_max_line_bytes") {
     return reader.unsigned_number(config.log_max_line_bytes, LogStream::kMaxLineLimit);
   }
@@ -113,6 +124,17 @@ Result<> check_user_namespace(const SandboxConfig& config) {
   return {};
 }
 
+Result<> check_systemd(const SandboxConfig& config, std::string_view engine) {
+  if (!config.systemd) return {};
+  BERTH_TRY(os::slice_path(config.systemd->slice), "slice");
+  if (!os::is_unit_name(config.systemd->scope) || !config.systemd->scope.ends_with(".scope")) {
+    return fail(Code::kInvalid, "scope: not the name of a scope");
+  }
+  if (!config.systemd->program.starts_with('/')) return fail(Code::kInvalid, "program: not an absolute path");
+  if (engine == "process") return {};
+  return fail(Code::kUnsupported, "only the engine process makes its cgroups by systemd");
+}
+
 }  // namespace
 
 Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
@@ -128,6 +150,7 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
   BERTH_TRY(check_engine(config, read.engine), "engine");
   BERTH_TRY(check_user_namespace(config), "user_namespace");
+  BERTH_TRY(check_systemd(config, read.engine), "systemd");
   if (!config.runtime_root.empty() && !config.runtime_root.starts_with('/')) {
     return fail(Code::kInvalid, "runtime_root: not an absolute path");
   }

@@ -22,6 +22,13 @@ struct PodUserNamespace {
   gid_t root_gid = 0;
 };
 
+/// The pod's cgroups are made by systemd: scopes in the pod's slice.
+struct PodSystemd {
+  std::string slice;    ///< "kubepods-pod1.slice"
+  std::string scope;    ///< of the shim itself and what is the pod's: "berth-ID.scope"
+  std::string program;  ///< berth-scope, absolute
+};
+
 /// sandbox.json: what the pod is to have of its own. Written by the daemon; docs/shim.md describes the members.
 struct SandboxConfig {
   std::string sandbox_id;
@@ -33,6 +40,7 @@ struct SandboxConfig {
   std::uint64_t shm_size_bytes = 0;                          ///< 0: no /dev/shm of the pod's own
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< name with dots (or slashes), value
   std::string cgroup_parent;
+  std::optional<PodSystemd> systemd;  ///< absent: the cgroups are made by whoever needs them
   std::uint64_t log_max_line_bytes = 16384;
   std::string shim;  ///< engine "shim": the containerd shim v2 that runs the containers, absolute; else empty
   /// Engine "external": the OCI command-line runtime, absolute. Engine "shim": the one that a shim of runc's kind is to

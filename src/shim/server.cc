@@ -68,7 +68,11 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   // A client, a log reader or a FIFO that goes away is an error code, not the end.
   ::signal(SIGPIPE, SIG_IGN);
   BERTH_TRY(failpoint("shim.begun"), "pod");
-  if (config) BERTH_TRY(enter_sandbox(*config, options.folder), "pod");
+  if (config) {
+    // First: what is started for the pod from now on is where the pod is.
+    BERTH_TRY(enter_scope(*config), "pod");
+    BERTH_TRY(enter_sandbox(*config, options.folder), "pod");
+  }
   BERTH_TRY(failpoint("shim.entered"), "pod");
   pod_options.oom = protect_from_oom();
 

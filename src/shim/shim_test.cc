@@ -116,6 +116,29 @@ TEST(SandboxConfig, ARuntimeOfItsOwn) {
   EXPECT_EQ(shim->runtime_binary, "");
 }
 
+TEST(SandboxConfig, CgroupsBySystemd) {
+  const auto text = [](const std::string& systemd, const std::string& more = "") {
+    return R"({"version":1,"sandbox_id":"a","systemd":{)" + systemd + "}" + more + "}";
+  };
+  const std::string whole = R"("slice":"k-p.slice","scope":"berth-a.scope","program":"/bin/berth-scope","later":1)";
+  const auto config = parse_sandbox_config(text(whole));
+  ASSERT_TRUE(config) << config.error().text();
+  ASSERT_TRUE(config->systemd);
+  EXPECT_EQ(config->systemd->slice, "k-p.slice");
+  EXPECT_EQ(config->systemd->scope, "berth-a.scope");
+  EXPECT_EQ(config->systemd->program, "/bin/berth-scope");
+  for (const char* bad : {"", R"("slice":"k-p.slice","scope":"berth-a.scope")",
+                          R"("slice":"../x.slice","scope":"berth-a.scope","program":"/b")",
+                          R"("slice":"k.slice","scope":"-a/b.scope","program":"/b")",
+                          R"("slice":"k.slice","scope":"berth-a.service","program":"/b")",
+                          R"("slice":"k.slice","scope":"berth-a.scope","program":"b")"}) {
+    EXPECT_FALSE(parse_sandbox_config(text(bad))) << bad;
+  }
+  const auto other = parse_sandbox_config(text(whole, R"(,"engine":"external","runtime_binary":"/r")"));
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().code(), Code::kUnsupported);
+}
+
 TEST(MountTrees, OptionsOfTheDaemonsAreTakenOut) {
   spec::Spec spec;
   spec.mounts.push_back({.destination = "/plain", .type = "tmpfs", .source = "tmpfs", .options = {"nosuid"}});

@@ -40,7 +40,12 @@ Result<> clear_container(engine::process::ProcessEngine& engine, const ClearCont
     auto spec = text ? spec::parse_spec(*text) : Result<spec::Spec>(fail(text.error()));
     if (spec) saved.spec = std::move(*spec);
   }
-  if (saved.cgroup_path.empty() && saved.spec.linux) saved.cgroup_path = saved.spec.linux->cgroups_path;
+  const std::string asked = saved.spec.linux ? saved.spec.linux->cgroups_path : "";
+  BERTH_ASSIGN(saved.systemd_unit, engine.unit_for(asked, entry.id), "container " + entry.id);
+  if (saved.cgroup_path.empty() && !saved.systemd_unit.empty()) {
+    BERTH_ASSIGN(saved.cgroup_path, engine.cgroup_for(asked, entry.id), "container " + entry.id);
+  }
+  if (saved.cgroup_path.empty()) saved.cgroup_path = asked;
   // Its runtime runs its hooks, and has state of its own.
   if (clear && !entry.bundle.empty()) return clear(entry.id, entry.bundle, saved.cgroup_path);
   if (saved.cgroup_path.empty()) return {};

@@ -56,7 +56,7 @@ Result<std::unique_ptr<TestHost>> TestHost::start(TestHostOptions options) {
 Result<> TestHost::make() {
   const std::string id = random_hex(4);
   dir_ = "/tmp/berth-test-" + id;
-  cgroup_parent_ = "/berth-test-" + id;
+  cgroup_parent_ = options_.systemd ? "/berthtest" + id + ".slice" : "/berth-test-" + id;
   BERTH_TRY(os::make_dirs(dir_ + "/logs"), "temporary folder");
   BERTH_TRY(os::make_dirs(cni_dir()), "temporary folder");
   BERTH_TRY(os::make_dirs(failpoints()), "temporary folder");
@@ -111,8 +111,10 @@ Result<> TestHost::push_images() {
 }
 
 std::string TestHost::berth_config() const {
-  return "[cgroup]\nparent = \"" + cgroup_parent_ + "\"\n[network]\nconf_dir = \"" + cni_dir() + "\"\nbin_dirs = [\"" +
-         plugin_dir() + "\"]\n" + in_dir(options_.config) +
+  const std::string cgroup = options_.systemd ? "driver = \"systemd\"\nparent = \"" + slice() + "\"\n"
+                                              : "driver = \"cgroupfs\"\nparent = \"" + cgroup_parent_ + "\"\n";
+  return "[cgroup]\n" + cgroup + "[network]\nconf_dir = \"" + cni_dir() + "\"\nbin_dirs = [\"" + plugin_dir() +
+         "\"]\n" + in_dir(options_.config) +
          // Nobody's plugins but those of a test that brings its own.
          (options_.config.find("[nri]") == std::string::npos ? "[nri]\nenabled = false\n" : "");
 }
@@ -241,7 +243,17 @@ TestHost::~TestHost() {
   ignore(os::remove_tree(dir_, false), "what a test left mounted there stays until its mount namespace ends");
 }
 
+std::string TestHost::slice(const std::string& name) const {
+  // As a kubelet does: a dash would be one slice in another.
+  std::string word = name;
+  std::ranges::replace(word, '-', '_');
+  const std::string top = slice();
+  return top.substr(0, top.find('.')) + "-" + word + ".slice";
+}
+
 void TestHost::remove_cgroups() const {
+  // systemd removes what it has made, with all that is in it.
+  if (options_.systemd) ignore(run_program({"systemctl", "stop", slice()}), "what stays is seen by the next look");
   auto folders = cgroups_of(*this);
   std::ranges::reverse(folders);
   // A cgroup stays busy until the kernel has taken down what was killed in it; what does not go has a unique name.
@@ -261,7 +273,8 @@ pb::PodSandboxConfig TestHost::pod_config(const std::string& name) {
   config.set_log_directory(logs(name));
   config.mutable_dns_config()->add_servers("192.0.2.53");
   auto& linux_config = *config.mutable_linux();
-  linux_config.set_cgroup_parent(cgroup_parent_ + "/pod" + metadata.uid());
+  linux_config.set_cgroup_parent(options_.systemd ? slice("pod" + metadata.uid())
+                                                  : cgroup_parent_ + "/pod" + metadata.uid());
   linux_config.mutable_security_context()->mutable_namespace_options()->set_pid(pb::CONTAINER);
   return config;
 }

@@ -30,6 +30,8 @@ struct TestHostOptions {
   std::vector<std::string> images = {"busybox"};
   /// containerd's runtime program.
   std::string peer_runtime = "runc";
+  /// cgroups by the systemd that runs this machine: the pods' are slices below one of this host's own.
+  bool systemd = false;
   /// berthd and the shim with failpoints (bin/failpoints), for arm().
   bool failpoints = false;
 };
@@ -55,6 +57,9 @@ class TestHost final {
   /// Where the CNI plugins are.
   [[nodiscard]] std::string plugin_dir() const { return options_.own_plugins ? dir_ + "/plugins" : kPlugins; }
   static constexpr const char* kPlugins = "/usr/lib/cni";
+  /// With `systemd`: the slice of cgroup_parent(), and the name of another in it.
+  [[nodiscard]] std::string slice() const { return cgroup_parent_.substr(1); }
+  [[nodiscard]] std::string slice(const std::string& name) const;
   /// The cgroup below which all pods of pod_config() are, in every hierarchy.
   [[nodiscard]] const std::string& cgroup_parent() const { return cgroup_parent_; }
   [[nodiscard]] Server server() const { return options_.server; }

@@ -12,13 +12,13 @@
 #include "engine/process/intel_rdt.h"
 #include "engine/process/protocol.h"
 #include "engine/process/seccomp_listener.h"
-#include "engine/process/systemd_scope.h"
 #include "os/channel.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/namespace.h"
 #include "os/pidfd.h"
 #include "os/socket.h"
+#include "os/systemd.h"
 
 namespace berth::engine::process {
 
@@ -195,7 +195,7 @@ Result<> LinuxContainer::update(const spec::Resources& resources) {
   if (parts_.unit) {
     // systemd first: what it knows is what it writes, and the exact values after it.
     BERTH_ASSIGN(const auto properties, resource_properties(resources, parts_.cgroup.v2()), "update");
-    BERTH_TRY(set_scope(parts_.scope_program(), *parts_.unit, properties), "update");
+    BERTH_TRY(os::set_unit(parts_.scope_program(), *parts_.unit, properties), "update");
   }
   return parts_.cgroup.set(resources, true);
 }
@@ -218,7 +218,14 @@ Result<> LinuxContainer::checkpoint(const CheckpointOptions& options) {
 }
 
 Result<bool> LinuxContainer::oom_killed() const {
+  if (parts_.oom != nullptr) return parts_.oom->kills(*parts_.layout, cgroup_text_) > 0;
   return parts_.cgroup.oom_kills() > 0;
+}
+
+std::string LinuxContainer::oom_cause() const {
+  // Of one that is gone nobody knows it any more.
+  if (parts_.oom != nullptr && !os::cgroup_oom_count(*parts_.layout, parts_.cgroup.paths())) return {};
+  return parts_.cgroup.oom_cause();
 }
 
 /// Ends what is left in the cgroup and removes it.
@@ -255,8 +262,9 @@ Result<> release_shared_root(const std::string& path) {
 
 Result<> LinuxContainer::remove() {
   if (removed_) return {};
+  if (parts_.oom != nullptr) parts_.oom->forget(*parts_.layout, cgroup_text_);
   BERTH_TRY(clear_cgroup(), "remove");
-  if (parts_.unit) BERTH_TRY(stop_scope(parts_.scope_program(), *parts_.unit), "remove");
+  if (parts_.unit) BERTH_TRY(os::stop_unit(parts_.scope_program(), *parts_.unit), "remove");
   if (parts_.spec.linux && parts_.spec.linux->intel_rdt) {
     BERTH_TRY(remove_rdt(*parts_.spec.linux->intel_rdt, parts_.id, parts_.resctrl_root), "remove");
   }

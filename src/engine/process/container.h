@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/process/cgroup.h"
+#include "engine/process/oom_ledger.h"
 #include "engine/process/process_engine.h"
 #include "engine/process/systemd_unit.h"
 #include "os/clone.h"
@@ -24,6 +25,7 @@ class LinuxContainer final : public ProcessContainer {
     std::string resctrl_root;                      ///< of Options
     std::optional<SystemdUnit> unit;               ///< where systemd made the cgroup
     std::function<std::string()> scope_program;    ///< of Options
+    std::shared_ptr<OomLedger> oom;                ///< of containers whose cgroup may go by itself; else nullptr
     Process init;
     UniqueFd channel;  ///< to init, while it waits; invalid: by start_socket
     std::string start_socket;
@@ -48,7 +50,7 @@ class LinuxContainer final : public ProcessContainer {
   [[nodiscard]] Result<std::vector<pid_t>> pids() const override { return parts_.cgroup.pids(); }
   [[nodiscard]] Result<Stats> stats() const override { return parts_.cgroup.stats(); }
   [[nodiscard]] Result<bool> oom_killed() const override;
-  [[nodiscard]] std::string oom_cause() const override { return parts_.cgroup.oom_cause(); }
+  [[nodiscard]] std::string oom_cause() const override;
   Result<> remove() override;
 
   [[nodiscard]] const std::string& cgroup_path() const override { return cgroup_text_; }

@@ -18,12 +18,12 @@
 #include "engine/process/launch.h"
 #include "engine/process/net_devices.h"
 #include "engine/process/protocol.h"
-#include "engine/process/systemd_scope.h"
 #include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/pidfd.h"
 #include "os/root_path.h"
 #include "os/socket.h"
+#include "os/systemd.h"
 
 namespace berth::engine::process {
 
@@ -272,7 +272,7 @@ class LinuxEngine final : public ProcessEngine {
   struct Place {
     Cgroup cgroup;
     std::optional<SystemdUnit> unit;
-    std::optional<NewScope> scope;
+    std::optional<os::NewScope> scope;
     std::optional<RdtGroup> rdt;
   };
   /// Gives init: by a clone or by criu. Makes the place, by the call that is handed to it.
@@ -296,6 +296,7 @@ class LinuxEngine final : public ProcessEngine {
   Options options_;
   std::shared_ptr<const UniqueFd> filter_cache_;
   std::shared_ptr<const os::CgroupLayout> layout_;
+  std::shared_ptr<OomLedger> oom_ = std::make_shared<OomLedger>();
   /// The last answer of locate() and what it was for: cgroup_for() and create() ask for the same one.
   std::optional<Cgroup> located_;
   std::pair<std::string, std::string> located_for_;
@@ -329,9 +330,7 @@ Result<> LinuxEngine::make_rdt(const spec::IntelRdt& config, const std::string& 
 Result<std::string> LinuxEngine::cgroup_for(const std::string& cgroups_path, const std::string& id) {
   if (by_systemd()) {
     if (options_.systemd_user) return std::string();
-    BERTH_ASSIGN(const SystemdUnit unit, systemd_unit(cgroups_path, id, false), "cgroup");
-    BERTH_ASSIGN(const std::string path, slice_path(unit.slice), "cgroup");
-    return path + "/" + unit.name;
+    return scope_path(cgroups_path, id);
   }
   BERTH_ASSIGN(const Cgroup cgroup, locate(cgroups_path, id), "cgroup");
   return cgroup.saved();
@@ -343,7 +342,7 @@ Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
   BERTH_ASSIGN(const SystemdUnit unit,
                systemd_unit(config != nullptr ? config->cgroups_path : "", request.id, options_.systemd_user),
                "cgroup");
-  UnitProperties properties = scope_properties(unit, request.id);
+  UnitProperties properties = os::scope_properties(unit, "container " + request.id);
   if (config != nullptr && config->resources) {
     BERTH_ASSIGN(const auto limits, resource_properties(*config->resources, cgroups->v2), "cgroup");
     properties.insert(properties.end(), limits.begin(), limits.end());
@@ -351,19 +350,21 @@ Result<> LinuxEngine::make_scope(const CreateRequest& request, Place& place) {
   // Last, so that they have the last word.
   BERTH_ASSIGN(const auto more, annotation_properties(request.spec.annotations), "cgroup");
   properties.insert(properties.end(), more.begin(), more.end());
-  BERTH_ASSIGN(NewScope scope, NewScope::start(options_.scope_program(), unit, properties), "cgroup");
+  BERTH_ASSIGN(os::NewScope scope, os::NewScope::start(options_.scope_program(), unit, properties), "cgroup");
   place.unit = unit;
   place.scope.emplace(std::move(scope));
   BERTH_ASSIGN(place.cgroup, Cgroup::from_saved(*cgroups, place.scope->control_group(), true), "cgroup");
+  if (cgroups->v2) oom_->add(*cgroups, place.scope->control_group());
   // v1: in the hierarchies that systemd does not use.
   return place.cgroup.create(true);
 }
 
 void LinuxEngine::undo(Place& place) const {
   if (place.rdt) ignore(place.rdt->remove(), "the first failure is the one to tell");
+  if (place.scope && layout_ != nullptr) oom_->forget(*layout_, place.scope->control_group());
   place.scope.reset();
   ignore(place.cgroup.remove(), "likewise");
-  if (place.unit) ignore(stop_scope(options_.scope_program(), *place.unit), "likewise");
+  if (place.unit) ignore(os::stop_unit(options_.scope_program(), *place.unit), "likewise");
 }
 
 Result<> LinuxEngine::fill_place(const CreateRequest& request, Place& place) {
@@ -410,6 +411,7 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::make(CreateRequest& reque
   parts.cgroup = std::move(place.cgroup);
   parts.unit = std::move(place.unit);
   parts.scope_program = options_.scope_program;
+  if (parts.unit && cgroups->v2) parts.oom = oom_;
   parts.filter_cache = filter_cache_;
   parts.resctrl_root = options_.resctrl_root;
   parts.start_socket = std::move(request.start_socket);

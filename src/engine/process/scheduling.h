@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "os/id_list.h"
 #include "os/process_attr.h"
 #include "spec/runtime.h"
 
@@ -16,9 +17,7 @@ Result<os::SchedAttributes> scheduler_attributes(const spec::Scheduler& schedule
 Result<int> io_class_number(const std::string& name);
 Result<unsigned long> personality_number(const spec::Personality& personality);
 
-/// A list of ids ("0-3,7") as a bit set: id N is bit N % 64 of word N / 64; empty for an empty list. Spaces around and
-/// empty elements are taken, as runc does. Errors: kInvalid anything else, an id above 65536.
-Result<std::vector<std::uint64_t>> parse_id_list(std::string_view text);
+using os::parse_id_list;
 
 struct MemoryPolicy {
   int mode = 0;  ///< MPOL_*, with MPOL_F_*

@@ -5,6 +5,7 @@
 
 #include "base/result.h"
 #include "engine/process/cgroup_plan.h"
+#include "os/systemd_unit.h"
 #include "spec/runtime.h"
 
 /// What the systemd cgroup driver asks of systemd, as text. Pure, but for resource_properties(). Source:
@@ -12,29 +13,18 @@
 /// linux.cgroupsPath.
 namespace berth::engine::process {
 
-/// A container's scope.
-struct SystemdUnit {
-  std::string name;   ///< "berth-c1.scope"
-  std::string slice;  ///< "system.slice"
-  bool user = false;  ///< of the user's manager, not the system's
-};
+using os::limit_properties;
+using os::slice_path;
+using os::SystemdUnit;
+using os::UnitProperties;
 
 /// `cgroups_path`: "slice:prefix:name"; empty: the default slice ("system.slice", a user's "user.slice"), "berth",
 /// `id`; so is an empty slice. An empty prefix leaves the name alone. A name that ends in ".slice" is no scope and
 /// refused. Errors: kInvalid another form, or a part that cannot be in the name of a unit.
 Result<SystemdUnit> systemd_unit(const std::string& cgroups_path, const std::string& id, bool user);
 
-/// Where systemd keeps a slice: "a-b.slice" is "/a.slice/a-b.slice"; "-.slice" is "". kInvalid no name of a slice.
-Result<std::string> slice_path(const std::string& slice);
-
-/// A property as berth-scope takes it: "[?]NAME:TYPE=VALUE" (apps/berth-scope/property.h).
-using UnitProperties = std::vector<std::string>;
-
-/// What makes the scope, without limits.
-[[nodiscard]] UnitProperties scope_properties(const SystemdUnit& unit, const std::string& id);
-/// The limits that systemd writes itself, and would write anew as it knows them (daemon-reload): the properties that
-/// mean what the writes of `plan` do. What has no property is left to the plan alone.
-Result<UnitProperties> limit_properties(const CgroupPlan& plan, bool v2);
+/// Where the driver puts a container, below each hierarchy: "/a.slice/a-b.slice/p-c1.scope". Errors as systemd_unit().
+Result<std::string> scope_path(const std::string& cgroups_path, const std::string& id);
 /// v1: the rules of linux.resources.devices. `proc_devices`: the text of /proc/devices, which names the drivers.
 /// Nothing where what is not named is allowed: systemd has no words for that.
 [[nodiscard]] UnitProperties device_properties(const std::vector<spec::DeviceRule>& rules,

@@ -1,4 +1,4 @@
-#include "engine/process/systemd_scope.h"
+#include "os/systemd.h"
 
 #include <csignal>
 #include <cstdlib>
@@ -8,7 +8,7 @@
 #include "os/file.h"
 #include "os/pidfd.h"
 
-namespace berth::engine::process {
+namespace berth::os {
 
 namespace {
 
@@ -21,15 +21,15 @@ std::vector<std::string> environment() {
   std::vector<std::string> env;
   for (const char* name :
        {"PATH", "DBUS_SESSION_BUS_ADDRESS", "DBUS_SYSTEM_BUS_ADDRESS", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH"}) {
-    const char* const value = ::getenv(name);  // NOLINT(concurrency-mt-unsafe): one thread
+    const char* const value = ::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets them
     if (value != nullptr) env.push_back(std::string(name) + "=" + value);
   }
   return env;
 }
 
-os::SpawnOptions command(const std::string& program, const char* word, const SystemdUnit& unit,
-                         const UnitProperties& properties) {
-  os::SpawnOptions options;
+SpawnOptions command(const std::string& program, const char* word, const SystemdUnit& unit,
+                     const UnitProperties& properties) {
+  SpawnOptions options;
   options.argv = {program, word};
   if (unit.user) options.argv.emplace_back("--user");
   options.argv.push_back(unit.name);
@@ -59,35 +59,36 @@ Error failure(int exit_code, const std::string& said) {
   return Error(code, text.empty() ? "berth-scope ended with " + std::to_string(exit_code) : text);
 }
 
-Result<> run(const std::string& program, const char* word, const SystemdUnit& unit, const UnitProperties& properties) {
-  os::RunOptions options;
-  options.spawn = command(program, word, unit, properties);
+Result<std::string> ask(SpawnOptions words) {
+  const std::string program = words.argv.front();
+  RunOptions options;
+  options.spawn = std::move(words);
   options.timeout = kTimeout;
-  auto output = os::run(std::move(options));
+  auto output = run(std::move(options));
   if (!output) return fail(spawn_failure(std::move(output).error(), program).in("systemd"));
   if (output->exit_code != 0) return fail(failure(output->exit_code, output->err).in("systemd"));
-  return {};
+  return std::string(trim(output->out));
 }
 
 }  // namespace
 
 Result<NewScope> NewScope::start(const std::string& program, const SystemdUnit& unit,
                                  const UnitProperties& properties) {
-  BERTH_ASSIGN(os::Pipe input, os::make_pipe(), "systemd");
-  BERTH_ASSIGN(os::Pipe output, os::make_pipe(), "systemd");
-  BERTH_ASSIGN(os::Pipe errors, os::make_pipe(), "systemd");
-  os::SpawnOptions options = command(program, "start", unit, properties);
+  BERTH_ASSIGN(Pipe input, make_pipe(), "systemd");
+  BERTH_ASSIGN(Pipe output, make_pipe(), "systemd");
+  BERTH_ASSIGN(Pipe errors, make_pipe(), "systemd");
+  SpawnOptions options = command(program, "start", unit, properties);
   options.fds = {{input.read.get(), 0}, {output.write.get(), 1}, {errors.write.get(), 2}};
-  auto child = os::spawn(options);
+  auto child = spawn(options);
   if (!child) return fail(spawn_failure(std::move(child).error(), program).in("systemd"));
   NewScope scope(std::move(*child), std::move(input.write));
   input.read.reset();
   output.write.reset();
   errors.write.reset();
   // It writes its line at once or ends.
-  BERTH_ASSIGN(const bool answered, os::wait_readable(output.read.get(), kTimeout), "systemd");
+  BERTH_ASSIGN(const bool answered, wait_readable(output.read.get(), kTimeout), "systemd");
   if (!answered) {
-    ignore(os::pidfd_signal(scope.child_.pidfd.get(), SIGKILL), "it may have ended");
+    ignore(pidfd_signal(scope.child_.pidfd.get(), SIGKILL), "it may have ended");
     return fail(Code::kTimeout, "systemd does not answer about " + unit.name);
   }
   std::string line(kOutputLimit, '\0');
@@ -99,8 +100,8 @@ Result<NewScope> NewScope::start(const std::string& program, const SystemdUnit& 
     return scope;
   }
   scope.input_.reset();
-  const auto said = os::read_all(errors.read.get(), kOutputLimit);
-  const auto code = os::wait_exit(scope.child_);
+  const auto said = read_all(errors.read.get(), kOutputLimit);
+  const auto code = wait_exit(scope.child_);
   scope.child_ = {};
   return fail(failure(code.value_or(-1), said ? *said : std::string()).in("systemd"));
 }
@@ -108,16 +109,25 @@ Result<NewScope> NewScope::start(const std::string& program, const SystemdUnit& 
 NewScope::~NewScope() {
   input_.reset();
   // Until it is gone it would be seen among the container's processes.
-  if (child_.pidfd.valid()) ignore(os::wait_exit(child_), "a child of ours that ends by itself");
+  if (child_.pidfd.valid()) ignore(wait_exit(child_), "a child of ours that ends by itself");
 }
 
-Result<> set_scope(const std::string& program, const SystemdUnit& unit, const UnitProperties& properties) {
+Result<std::string> start_scope_around(pid_t pid, const std::string& program, const SystemdUnit& unit,
+                                       const UnitProperties& properties) {
+  SpawnOptions words = command(program, "start", unit, properties);
+  words.argv.insert(words.argv.begin() + 2, {"--pid", std::to_string(pid)});
+  return ask(std::move(words));
+}
+
+Result<> set_unit(const std::string& program, const SystemdUnit& unit, const UnitProperties& properties) {
   if (properties.empty()) return {};
-  return run(program, "set", unit, properties);
+  BERTH_TRY(ask(command(program, "set", unit, properties)), unit.name);
+  return {};
 }
 
-Result<> stop_scope(const std::string& program, const SystemdUnit& unit) {
-  return run(program, "stop", unit, {});
+Result<> stop_unit(const std::string& program, const SystemdUnit& unit) {
+  BERTH_TRY(ask(command(program, "stop", unit, {})), unit.name);
+  return {};
 }
 
-}  // namespace berth::engine::process
+}  // namespace berth::os

@@ -3,10 +3,10 @@
 #include <string>
 
 #include "base/result.h"
-#include "engine/process/systemd_unit.h"
 #include "os/spawn.h"
+#include "os/systemd_unit.h"
 
-namespace berth::engine::process {
+namespace berth::os {
 
 /// A scope that was just made and has nobody in it but the program that made it, berth-scope. Destroying the object
 /// ends that one: an empty scope is dropped by systemd, one with a container in it stays.
@@ -26,16 +26,20 @@ class NewScope final {
   [[nodiscard]] const std::string& control_group() const { return control_group_; }
 
  private:
-  explicit NewScope(os::Child child, UniqueFd input) : child_(std::move(child)), input_(std::move(input)) {}
+  explicit NewScope(Child child, UniqueFd input) : child_(std::move(child)), input_(std::move(input)) {}
 
-  os::Child child_;
+  Child child_;
   UniqueFd input_;  ///< its standard input, whose end is its own
   std::string control_group_;
 };
 
-/// Properties of a scope that is there. Errors as NewScope::start(); nothing to set is no call.
-Result<> set_scope(const std::string& program, const SystemdUnit& unit, const UnitProperties& properties);
-/// Kills what is in it and ends it. Idempotent.
-Result<> stop_scope(const std::string& program, const SystemdUnit& unit);
+/// Makes a scope around the process `pid`, which thereby moves there with the cgroup's limits; its control group. Those
+/// that it has started before stay where they are. Errors as NewScope::start().
+Result<std::string> start_scope_around(pid_t pid, const std::string& program, const SystemdUnit& unit,
+                                       const UnitProperties& properties);
+/// Properties of a unit that is there. Errors as NewScope::start(); nothing to set is no call.
+Result<> set_unit(const std::string& program, const SystemdUnit& unit, const UnitProperties& properties);
+/// Ends it: a scope with all that is in it, which is killed; a slice ends the units in it. Idempotent.
+Result<> stop_unit(const std::string& program, const SystemdUnit& unit);
 
-}  // namespace berth::engine::process
+}  // namespace berth::os
