@@ -222,7 +222,12 @@ Probe probe_security(const HostFacts& host) {
     return limited(name, std::string(host.apparmor ? "AppArmor; " : "") + "SELinux is on",
                    "pods that ask for SELinux labels are refused: they are not built yet");
   }
-  if (host.apparmor) return good(name, "AppArmor");
+  if (host.apparmor && host.apparmor_default.empty()) {
+    return limited(name, "AppArmor, without the profile of containers: " + host.apparmor_problem,
+                   "install apparmor_parser and start berthd again: until then containers that name no profile are "
+                   "unconfined, and those that ask for RuntimeDefault are refused");
+  }
+  if (host.apparmor) return good(name, "AppArmor, with the profile " + host.apparmor_default);
   return limited(name, "neither is on", "start the kernel with lsm=...,apparmor if pods ask for AppArmor profiles");
 }
 

@@ -77,6 +77,14 @@ TEST(Doctor, WhatIsNotWellHasARemedy) {
   HostFacts selinux;
   selinux.selinux = true;
   EXPECT_EQ(probe_security(selinux).health, Health::kLimited);
+  HostFacts apparmor;
+  apparmor.apparmor = true;
+  apparmor.apparmor_problem = "no parser";
+  EXPECT_EQ(probe_security(apparmor).health, Health::kLimited);
+  EXPECT_THAT(probe_security(apparmor).found, HasSubstr("no parser"));
+  apparmor.apparmor_default = "ours";
+  EXPECT_EQ(probe_security(apparmor).health, Health::kGood);
+  EXPECT_THAT(probe_security(apparmor).found, HasSubstr("ours"));
   std::set<std::string> names;
   for (const auto& probe : probes) {
     EXPECT_EQ(probe.remedy.empty(), probe.health == Health::kGood) << probe.name;

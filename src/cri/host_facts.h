@@ -16,6 +16,9 @@ struct HostFacts {
   bool hugetlb = false;          ///< the controller is there
   bool swap_accounting = false;  ///< memory and swap can be limited together
   bool apparmor = false;
+  /// With AppArmor: the profile of containers for which nobody names another; empty: it could not be loaded, and why.
+  std::string apparmor_default{};
+  std::string apparmor_problem{};
   bool selinux = false;
   /// Whether what is mounted on the host later shows in the shims' mount namespaces, as systemd has it.
   bool shared_mounts = false;

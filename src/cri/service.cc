@@ -1,6 +1,7 @@
 #include "cri/service.h"
 
 #include "base/log.h"
+#include "cri/apparmor_default.h"
 #include "cri/pod_files.h"
 #include "cri/service_impl.h"
 #include "image/store.h"
@@ -30,6 +31,7 @@ Result<> ServiceImpl::start() {
   BERTH_ASSIGN(cgroups_, os::find_cgroups(kCgroupRoot), "cgroups");
   BERTH_ASSIGN(parent_path_, parent_cgroup(options_.cgroup_driver, options_.cgroup_parent), "cgroup.parent");
   BERTH_ASSIGN(host_, probe_host(cgroups_), "look at the machine");
+  load_apparmor();
   features_.set_machine(probe_machine(options_.shim_path, options_.images->usage().mountpoint));
   features_.learn(options_.handlers);
   std::string rescued;
@@ -44,6 +46,17 @@ Result<> ServiceImpl::start() {
   plugins_.start();
   stats_thread_ = std::thread([this] { stats_loop(); });
   return {};
+}
+
+void ServiceImpl::load_apparmor() {
+  if (!host_.apparmor) return;
+  if (auto loaded = load_default_apparmor_profile(); !loaded) {
+    host_.apparmor_problem = loaded.error().text();
+    log_warn("the AppArmor profile of containers is not loaded: those that name none are unconfined",
+             {{"profile", kDefaultAppArmorProfile}, {"err", host_.apparmor_problem}});
+    return;
+  }
+  host_.apparmor_default = kDefaultAppArmorProfile;
 }
 
 ServiceImpl::~ServiceImpl() {

@@ -101,6 +101,8 @@ class ServiceImpl final : public Service {
   struct Making;  // a sandbox that is being made (sandbox_run.cc)
 
   // ---- service.cc ----
+  /// Has the kernel know the profile of containers for which nobody names another.
+  void load_apparmor();
   [[nodiscard]] std::shared_ptr<Pod> find_pod(std::string_view id) const BERTH_EXCLUDES(pods_mutex_);
   std::shared_ptr<Pod> make_pod(const std::string& id) BERTH_EXCLUDES(pods_mutex_);
   void drop_pod(const std::string& id) BERTH_EXCLUDES(pods_mutex_);

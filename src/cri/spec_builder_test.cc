@@ -193,6 +193,29 @@ TEST_F(SpecBuilder, WithoutSelinuxALabelIsPassedOver) {
   EXPECT_EQ(built.linux->mount_label, "");
 }
 
+TEST_F(SpecBuilder, TheDefaultApparmorProfile) {
+  host.apparmor = true;
+  host.apparmor_problem = "no parser";
+  EXPECT_EQ(build().process->apparmor_profile, "");
+  security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::RuntimeDefault);
+  const auto error = refusal();
+  EXPECT_EQ(error.code(), Code::kUnavailable);
+  EXPECT_THAT(error.text(), HasSubstr("no parser"));
+  host.apparmor_default = "ours";
+  EXPECT_EQ(build().process->apparmor_profile, "ours");
+  security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::Unconfined);
+  EXPECT_EQ(build().process->apparmor_profile, "");
+  security().clear_apparmor();
+  EXPECT_EQ(build().process->apparmor_profile, "ours");
+  set_old(security(), "apparmor_profile", "unconfined");
+  EXPECT_EQ(build().process->apparmor_profile, "");
+  set_old(security(), "apparmor_profile", "runtime/default");
+  EXPECT_EQ(build().process->apparmor_profile, "ours");
+  security().set_privileged(true);
+  pod.mutable_linux()->mutable_security_context()->set_privileged(true);
+  EXPECT_EQ(build().process->apparmor_profile, "");
+}
+
 TEST_F(SpecBuilder, ApparmorProfileByName) {
   host.apparmor = true;
   security().mutable_apparmor()->set_profile_type(pb::SecurityProfile::Localhost);

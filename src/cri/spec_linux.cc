@@ -104,21 +104,26 @@ std::string deprecated_text(const pb::LinuxContainerSecurityContext& security, c
 /// The AppArmor profile's name; "" for none. Source: CRI SecurityProfile; the deprecated string says the same.
 Result<std::string> apparmor_profile(const SpecInput& input) {
   const auto& security = input.container.linux().security_context();
-  auto type = pb::SecurityProfile::Unconfined;
+  // Without a word a container has the default where there is one, as Kubernetes says.
+  auto type =
+      input.host.apparmor_default.empty() ? pb::SecurityProfile::Unconfined : pb::SecurityProfile::RuntimeDefault;
   std::string name;
   if (security.has_apparmor()) {
     type = security.apparmor().profile_type();
     name = security.apparmor().localhost_ref();
-  } else if (const auto old = deprecated_text(security, "apparmor_profile"); !old.empty() && old != "unconfined") {
-    type = old == "runtime/default" ? pb::SecurityProfile::RuntimeDefault : pb::SecurityProfile::Localhost;
+  } else if (const auto old = deprecated_text(security, "apparmor_profile"); !old.empty()) {
+    type = old == "unconfined"        ? pb::SecurityProfile::Unconfined
+           : old == "runtime/default" ? pb::SecurityProfile::RuntimeDefault
+                                      : pb::SecurityProfile::Localhost;
     name = old;
   }
   if (name.starts_with("localhost/")) name.erase(0, 10);
   if (type == pb::SecurityProfile::Unconfined || security.privileged()) return std::string();
   if (!input.host.apparmor) return fail(Code::kUnsupported, "apparmor: this kernel has no AppArmor");
   if (type == pb::SecurityProfile::RuntimeDefault) {
-    return fail(Code::kUnsupported,
-                "apparmor: Berth has no profile of its own yet; name a Localhost profile or Unconfined");
+    if (!input.host.apparmor_default.empty()) return input.host.apparmor_default;
+    return fail(Code::kUnavailable, "apparmor: the profile for RuntimeDefault is not loaded: " +
+                                        input.host.apparmor_problem + "; name a Localhost profile or Unconfined");
   }
   if (name.empty()) return fail(Code::kInvalid, "apparmor: Localhost without a profile's name");
   return name;
