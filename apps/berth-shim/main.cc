@@ -65,6 +65,7 @@ std::unique_ptr<ExternalEngine> external_engine(const std::optional<berth::shim:
   options.binary = sandbox->runtime_binary;
   options.root = sandbox->runtime_root.empty() ? folder + "/runtime" : sandbox->runtime_root;
   options.private_mounts = true;  // who has a sandbox.json is in a mount namespace of its own
+  if (sandbox->systemd) options.scope_program = sandbox->systemd->program;
   return berth::engine::external::make_external_engine(std::move(options));
 }
 
@@ -72,11 +73,13 @@ std::unique_ptr<ExternalEngine> external_engine(const std::optional<berth::shim:
 std::unique_ptr<ForeignEngine> foreign_engine(const std::optional<berth::shim::SandboxConfig>& sandbox,
                                               const std::string& folder) {
   if (!sandbox || sandbox->shim.empty()) return nullptr;
-  return berth::shim::foreign::make_foreign_engine({.binary = sandbox->shim,
-                                                    .folder = folder,
-                                                    .sandbox_id = sandbox->sandbox_id,
-                                                    .runtime_binary = sandbox->runtime_binary,
-                                                    .runtime_root = sandbox->runtime_root});
+  return berth::shim::foreign::make_foreign_engine(
+      {.binary = sandbox->shim,
+       .folder = folder,
+       .sandbox_id = sandbox->sandbox_id,
+       .runtime_binary = sandbox->runtime_binary,
+       .runtime_root = sandbox->runtime_root,
+       .scope_program = sandbox->systemd ? sandbox->systemd->program : std::string()});
 }
 
 berth::shim::ClearContainer clear_by(ExternalEngine* external, ForeignEngine* foreign) {

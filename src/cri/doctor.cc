@@ -216,6 +216,19 @@ Probe probe_cgroups(const os::CgroupLayout& cgroups, const HostFacts& host) {
   return limited(name, found + "; " + join(lacks, "; "), "enable them in the kernel if pods ask for such limits");
 }
 
+Probe probe_driver(CgroupDriver driver, const std::string& scope_program, const std::string& parent) {
+  const std::string name = "cgroup driver";
+  if (driver == CgroupDriver::kCgroupfs) return good(name, "cgroupfs; pods without a parent below " + parent);
+  if (::access(scope_program.c_str(), X_OK) != 0) {
+    return bad(name, "systemd, by " + fail_errno(errno, scope_program).error().text(),
+               "install berth-scope beside berthd and start that again");
+  }
+  if (!os::exists("/run/systemd/private") && !os::exists("/run/dbus/system_bus_socket")) {
+    return bad(name, "systemd, of which there is no socket", "make /run/systemd visible to berthd");
+  }
+  return good(name, "systemd, by " + scope_program + "; pods without a parent in " + parent);
+}
+
 Probe probe_security(const HostFacts& host) {
   const std::string name = "AppArmor and SELinux";
   if (host.selinux) {
@@ -270,6 +283,7 @@ std::vector<Probe> ServiceImpl::doctor() {
   std::ranges::move(probe_handlers(handlers_.table(), features_), std::back_inserter(all));
   add([this] { return probe_shim(options_.shim_path); });
   add([this] { return probe_cgroups(cgroups_, host_); });
+  add([this] { return probe_driver(options_.cgroup_driver, options_.scope_program, options_.cgroup_parent); });
   std::ranges::move(probe_kernel(host_), std::back_inserter(all));
   add([this] { return probe_security(host_); });
   add([this] { return probe_space("image store", options_.images->usage().mountpoint); });

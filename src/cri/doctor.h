@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "cri/cgroup_names.h"
 #include "cri/handler_features.h"
 #include "cri/handlers.h"
 #include "cri/host_facts.h"
@@ -36,6 +37,8 @@ namespace pb = ::runtime::v1;
 [[nodiscard]] Probe probe_shim(const std::string& path);
 /// Mode, controllers, and what they lack.
 [[nodiscard]] Probe probe_cgroups(const os::CgroupLayout& cgroups, const HostFacts& host);
+/// Who makes the cgroups of new pods, and whether that one can be asked.
+[[nodiscard]] Probe probe_driver(CgroupDriver driver, const std::string& scope_program, const std::string& parent);
 /// AppArmor and SELinux.
 [[nodiscard]] Probe probe_security(const HostFacts& host);
 /// Free space and inodes where `path` lies. `name`: of the probe. Blocks where that file system does.

@@ -57,6 +57,13 @@ TEST(Doctor, CgroupsThatAreNotThere) {
   EXPECT_THAT(lacking.remedy, HasSubstr("cpu, cpuset, pids"));
 }
 
+TEST(Doctor, TheDriverNeedsItsProgram) {
+  EXPECT_EQ(probe_driver(CgroupDriver::kCgroupfs, "", "/berth").health, Health::kGood);
+  const auto absent = probe_driver(CgroupDriver::kSystemd, "/no/such/berth-scope", "berth.slice");
+  EXPECT_EQ(absent.health, Health::kBad);
+  EXPECT_THAT(absent.found, HasSubstr("/no/such/berth-scope"));
+}
+
 TEST(Doctor, SpaceAndPrograms) {
   EXPECT_EQ(probe_space("store", "/no/such/place").health, Health::kBad);
   const auto space = probe_space("store", "/proc");  // of no size at all: that is not full

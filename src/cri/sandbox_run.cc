@@ -177,11 +177,11 @@ Result<> ServiceImpl::record_sandbox(SandboxRecord& record) {
 }
 
 Result<> ServiceImpl::check_driver(const Handler& handler) const {
-  if (options_.cgroup_driver == CgroupDriver::kCgroupfs || handler.ours()) return {};
-  return fail(
-      Code::kUnsupported,
-      "cgroup.driver is \"systemd\", which only Berth's own engine knows: this handler needs \"cgroupfs\", here "
-      "and in the kubelet");
+  if (options_.cgroup_driver == CgroupDriver::kCgroupfs || handler.shim.empty()) return {};
+  // Its options are how a shim is told, and those are runc's.
+  if (unit_of(handler.shim).starts_with("containerd-shim-runc-")) return {};
+  return fail(Code::kUnsupported, "cgroup.driver is \"systemd\", and " + handler.shim +
+                                      " cannot be told: it needs \"cgroupfs\", here and in the kubelet");
 }
 
 /// Whether the handler can run such a pod.

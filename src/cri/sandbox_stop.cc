@@ -217,7 +217,8 @@ Result<> ServiceImpl::release_cgroups(const SandboxRecord& record) {
     return !other || gone(*other);
   });
   if (record.systemd_cgroups) {
-    // It ends by itself with the shim, and systemd may be about to see that.
+    // It ends by itself with the shim, and systemd may be about to see that. The lock is held while systemd works: a
+    // pod that came into the slice meanwhile would end with it.
     BERTH_TRY(end_unit(record.cgroup_parent + "/" + scope_name(record.id)), "pod");
   }
   // From the pod's own cgroup up to the part that was made for our pods, as long as no other pod lives below it.

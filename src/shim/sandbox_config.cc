@@ -124,15 +124,14 @@ Result<> check_user_namespace(const SandboxConfig& config) {
   return {};
 }
 
-Result<> check_systemd(const SandboxConfig& config, std::string_view engine) {
+Result<> check_systemd(const SandboxConfig& config) {
   if (!config.systemd) return {};
   BERTH_TRY(os::slice_path(config.systemd->slice), "slice");
   if (!os::is_unit_name(config.systemd->scope) || !config.systemd->scope.ends_with(".scope")) {
     return fail(Code::kInvalid, "scope: not the name of a scope");
   }
   if (!config.systemd->program.starts_with('/')) return fail(Code::kInvalid, "program: not an absolute path");
-  if (engine == "process") return {};
-  return fail(Code::kUnsupported, "only the engine process makes its cgroups by systemd");
+  return {};
 }
 
 }  // namespace
@@ -150,7 +149,7 @@ Result<SandboxConfig> parse_sandbox_config(std::string_view json) {
   if (config.hostname.size() > 64) return fail(Code::kInvalid, "hostname: longer than 64 bytes");
   BERTH_TRY(check_engine(config, read.engine), "engine");
   BERTH_TRY(check_user_namespace(config), "user_namespace");
-  BERTH_TRY(check_systemd(config, read.engine), "systemd");
+  BERTH_TRY(check_systemd(config), "systemd");
   if (!config.runtime_root.empty() && !config.runtime_root.starts_with('/')) {
     return fail(Code::kInvalid, "runtime_root: not an absolute path");
   }

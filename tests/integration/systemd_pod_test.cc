@@ -27,7 +27,10 @@ struct Systemd {
   static TestHostOptions options() {
     return {.config =
                 "[handlers.berth]\nengine = \"process\"\n"
-                "[handlers.other]\nengine = \"external\"\nbinary = \"/bin/true\"\n",
+                "[handlers.runc]\nengine = \"external\"\nbinary = \"/usr/sbin/runc\"\n"
+                "[handlers.crun]\nengine = \"external\"\nbinary = \"/usr/bin/crun\"\n"
+                "[handlers.runc-shim]\nshim = \"/usr/bin/containerd-shim-runc-v2\"\n"
+                "[handlers.other]\nshim = \"/bin/true\"\n",
             .systemd = true};
   }
 };
@@ -123,6 +126,8 @@ class SystemdPodTest : public HostTest<Systemd> {
 
 TEST_F(SystemdPodTest, TheKubeletIsToldOfTheDriver) {
   EXPECT_EQ(must(cri().call(&Runtime::RuntimeConfig, pb::RuntimeConfigRequest())).linux().cgroup_driver(), pb::SYSTEMD);
+  const auto doctor = must(run_program({TestHost::program("berth"), "--address", host().socket(), "doctor"}));
+  EXPECT_THAT(doctor.out, HasSubstr("systemd, by " + TestHost::program("berth-scope")));
 }
 
 TEST_F(SystemdPodTest, ContainersAreScopesInThePodsSlice) {
@@ -244,7 +249,43 @@ TEST_F(SystemdPodTest, WhatTheDriverDoesNotHaveIsRefused) {
   config.mutable_linux()->set_cgroup_parent("a--b.slice");
   EXPECT_TRUE(fails(cri().run_pod(config), Code::kInvalid, "is no name of a slice"));
   config.mutable_linux()->clear_cgroup_parent();
-  EXPECT_TRUE(fails(cri().run_pod(config, "other"), Code::kUnsupported, "only Berth's own engine"));
+  EXPECT_TRUE(fails(cri().run_pod(config, "other"), Code::kUnsupported, "/bin/true cannot be told"));
+}
+
+TEST_F(SystemdPodTest, RuntimesOfOtherMakersAreTold) {
+  for (const std::string handler : {"runc", "crun", "runc-shim"}) {
+    SCOPED_TRACE(handler);
+    const auto config = pod_config("other-" + handler);
+    const std::string slice = path_of(config);
+    const auto pod = must(cri().run_pod(config, handler));
+    const auto id = must(cri().run(pod, sleeper("main", 64 * kMiB), config));
+    const std::string path = slice + "/" + scope(id);
+    EXPECT_EQ(show(scope(id), "ControlGroup"), path);
+    EXPECT_NE(members(path), "");
+    expect_memory(path, scope(id), 64 * kMiB);
+    EXPECT_EQ(must(cri().shell(id, "echo inside")), "inside\n");
+    pb::UpdateContainerResourcesRequest request;
+    request.set_container_id(id);
+    request.mutable_linux()->set_memory_limit_in_bytes(48 * kMiB);
+    EXPECT_TRUE(ok(cri().call(&Runtime::UpdateContainerResources, request)));
+    reload();
+    expect_memory(path, scope(id), 48 * kMiB);
+    auto greedy = host().shell_config("greedy", "exec dd if=/dev/zero of=/dev/null bs=200M count=1");
+    greedy.mutable_linux()->mutable_resources()->set_memory_limit_in_bytes(20 * kMiB);
+    const auto killed = must(cri().wait_exited(must(cri().run(pod, greedy, config))));
+    EXPECT_EQ(killed.exit_code(), 137);
+    if (v2()) {
+      EXPECT_EQ(killed.reason(), "OOMKilled");
+    }
+    ASSERT_TRUE(ok(cri().stop(id, 0)));
+    EXPECT_TRUE(gone(scope(id)));
+    const auto again = must(cri().run(pod, sleeper("again", 64 * kMiB), config));
+    const auto shim = parse_number<pid_t>(split(members(slice + "/" + scope(pod)), '\n')[0]);
+    ASSERT_TRUE(shim && ::kill(*shim, SIGKILL) == 0);
+    EXPECT_EQ(must(cri().wait_exited(again)).exit_code(), 137);
+    ASSERT_TRUE(ok(cri().end_pod(pod)));
+    EXPECT_TRUE(gone("berth-*.scope")) << units("berth-*.scope");
+  }
 }
 
 TEST_F(SystemdPodTest, TheDaemonAndTheShimMayDie) {

@@ -7,6 +7,7 @@
 #include "base/strings.h"
 #include "engine/external/exec_cgroup.h"
 #include "engine/external/mount_places.h"
+#include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/pidfd.h"
@@ -130,13 +131,21 @@ Result<> ExternalContainer::kill(int signal, bool all) {
   return run(std::move(words));
 }
 
+Result<> tell_limits(const ExternalContainer::Parts& parts, const spec::Resources& resources) {
+  const auto& program = parts.runtime->options().scope_program;
+  if (program.empty()) return {};
+  return process::set_scope_limits(program, parts.cgroup_path, resources, parts.layout->v2);
+}
+
 Result<> ExternalContainer::update(const spec::Resources& resources) {
+  BERTH_TRY(tell_limits(parts_, resources), "update");
   const TemporaryFile file(parts_.bundle + "/resources.json");
   BERTH_TRY(os::write_file_atomic(file.path(), spec::write_resources(resources), 0600), "resources");
   return run({"update", "--resources", file.path(), parts_.id});
 }
 
 Result<bool> ExternalContainer::oom_killed() const {
+  if (parts_.oom != nullptr) return parts_.oom->kills(*parts_.layout, parts_.cgroup_path) > 0;
   return parts_.cgroup.oom_kills() > 0;
 }
 
@@ -148,6 +157,7 @@ Result<> ExternalContainer::remove() {
 }
 
 Result<> clear_container(const ExternalContainer::Parts& parts) {
+  if (parts.oom != nullptr) parts.oom->forget(*parts.layout, parts.cgroup_path);
   if (!parts.cgroup.empty()) {
     // First: a runtime's own way is to signal init and to look ten times a second whether that has helped.
     ignore(parts.cgroup.kill_all(SIGKILL), "the removal of the cgroup tells what is left");

@@ -5,6 +5,7 @@
 
 #include "engine/external/runtime.h"
 #include "engine/process/cgroup.h"
+#include "engine/process/oom_ledger.h"
 
 namespace berth::engine::external {
 
@@ -18,7 +19,8 @@ class ExternalContainer final : public Container {
     std::shared_ptr<Runtime> runtime;
     std::shared_ptr<const os::CgroupLayout> layout;
     process::Cgroup cgroup;
-    bool root_attached = false;  ///< at `<bundle>/rootfs`
+    std::shared_ptr<process::OomLedger> oom;  ///< of those whose cgroup may go by itself; else nullptr
+    bool root_attached = false;               ///< at `<bundle>/rootfs`
     Process init;
   };
   explicit ExternalContainer(Parts parts) : parts_(std::move(parts)) {}
@@ -55,6 +57,9 @@ struct Launch {
 };
 /// Runs it and takes up the process that the runtime left to us.
 Result<Process> launch(Runtime& runtime, Launch launch);
+
+/// Under systemd: has it know the limits, as it writes what it knows whenever it is reloaded. Else nothing.
+Result<> tell_limits(const ExternalContainer::Parts& parts, const spec::Resources& resources);
 
 /// Ends and removes what the runtime has of a container: state, processes, cgroup, and the root's mount with
 /// `root_attached`. Idempotent. A runtime that is not there any more is told in the log; the rest goes all the same.

@@ -7,6 +7,7 @@
 #include "engine/external/exec_cgroup.h"
 #include "engine/external/external_engine.h"
 #include "engine/external/mount_places.h"
+#include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/mount.h"
 
@@ -28,6 +29,7 @@ class Engine final : public ExternalEngine {
 
   std::shared_ptr<Runtime> runtime_;
   std::shared_ptr<const os::CgroupLayout> layout_;
+  std::shared_ptr<process::OomLedger> oom_ = std::make_shared<process::OomLedger>();
 };
 
 Result<std::shared_ptr<const os::CgroupLayout>> Engine::layout() {
@@ -43,12 +45,18 @@ Result<ExternalContainer::Parts> Engine::parts_of(const std::string& id, const s
                                                   const std::string& cgroup_path) {
   ExternalContainer::Parts parts;
   BERTH_ASSIGN(parts.layout, layout(), "runtime");
-  if (!cgroup_path.empty()) {
+  parts.cgroup_path = cgroup_path;
+  if (runtime_->options().by_systemd() && !cgroup_path.empty()) {
+    if (!cgroup_path.starts_with('/')) {
+      BERTH_ASSIGN(parts.cgroup_path, process::scope_path(cgroup_path, id), "linux.cgroupsPath");
+    }
+    BERTH_ASSIGN(parts.cgroup, process::Cgroup::from_saved(*parts.layout, parts.cgroup_path, true), "cgroup");
+    if (parts.layout->v2) parts.oom = oom_;
+  } else if (!cgroup_path.empty()) {
     BERTH_ASSIGN(parts.cgroup, process::Cgroup::locate(*parts.layout, cgroup_path, id), "linux.cgroupsPath");
   }
   parts.id = id;
   parts.bundle = bundle;
-  parts.cgroup_path = cgroup_path;
   parts.runtime = runtime_;
   return parts;
 }
@@ -65,6 +73,8 @@ Result<Process> Engine::create_in(CreateRequest& request, ExternalContainer::Par
   // A runtime that is older than the specification's minor version refuses it (crun before 1.9 takes nothing but 1.0),
   // a newer one takes every older; members that a runtime does not know are passed over either way.
   request.spec.oci_version = "1.0.2";
+  // crun would put a cgroup of its own between the scope and the container, which others of these do not.
+  if (runtime_->options().by_systemd()) request.spec.annotations["run.oci.systemd.subgroup"] = "";
   // As the caller has changed it: a terminal, the score of the out-of-memory killer.
   BERTH_TRY(os::write_file_atomic(request.bundle + "/config.json", spec::write_spec(request.spec)), "bundle");
   BERTH_TRY(os::make_dirs(runtime_->options().root, 0700), "state folder of the runtime");
@@ -83,14 +93,19 @@ Result<Process> Engine::create_in(CreateRequest& request, ExternalContainer::Par
 
 Result<std::unique_ptr<Container>> Engine::create(CreateRequest request) {
   const std::string cgroup_path = request.spec.linux ? request.spec.linux->cgroups_path : "";
-  if (!cgroup_path.starts_with('/')) {
+  if (!runtime_->options().by_systemd() && !cgroup_path.starts_with('/')) {
     return fail(Code::kInvalid, "linux.cgroupsPath: a container of an external runtime needs an absolute one");
   }
   BERTH_ASSIGN(ExternalContainer::Parts parts, parts_of(request.id, request.bundle, cgroup_path), "create");
   // What a failed creation left is killed by the cgroup, so there must be nobody else in it.
   BERTH_ASSIGN(const auto others, parts.cgroup.pids(), "create");
   if (!others.empty()) return fail(Code::kExists, "cgroup " + cgroup_path + " has processes already");
+  if (parts.oom != nullptr) parts.oom->add(*parts.layout, parts.cgroup_path);
   auto init = create_in(request, parts);
+  if (init && request.spec.linux && request.spec.linux->resources) {
+    // Old versions of crun tell it none, and a reload would lift them.
+    if (auto told = tell_limits(parts, *request.spec.linux->resources); !told) init = fail(std::move(told).error());
+  }
   if (init && request.on_process) {
     if (auto told = request.on_process(*init); !told) init = fail(std::move(told).error());
   }

@@ -34,6 +34,7 @@ Result<> Runtime::run_once(const Command& command) {
   BERTH_TRY(os::remove_file(log), "runtime's log");
   os::SpawnOptions spawn;
   spawn.argv = {options_.binary, "--root", options_.root, "--log", log, "--log-format", "json"};
+  if (options_.by_systemd()) spawn.argv.emplace_back("--systemd-cgroup");
   spawn.argv.insert(spawn.argv.end(), command.words.begin(), command.words.end());
   spawn.env = {kPath};
   spawn.cwd = command.bundle;

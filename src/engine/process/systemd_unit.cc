@@ -8,6 +8,7 @@
 #include "base/strings.h"
 #include "engine/process/device_filter.h"
 #include "os/file.h"
+#include "os/systemd.h"
 
 namespace berth::engine::process {
 
@@ -111,6 +112,12 @@ Result<UnitProperties> resource_properties(const spec::Resources& resources, boo
   const auto devices = device_properties(resources.devices, drivers);
   properties.insert(properties.end(), devices.begin(), devices.end());
   return properties;
+}
+
+Result<> set_scope_limits(const std::string& program, const std::string& path, const spec::Resources& resources,
+                          bool v2) {
+  BERTH_ASSIGN(const UnitProperties properties, resource_properties(resources, v2), "systemd");
+  return os::set_unit(program, {path.substr(path.rfind('/') + 1), {}, false}, properties);
 }
 
 }  // namespace berth::engine::process

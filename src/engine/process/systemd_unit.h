@@ -8,7 +8,8 @@
 #include "os/systemd_unit.h"
 #include "spec/runtime.h"
 
-/// What the systemd cgroup driver asks of systemd, as text. Pure, but for resource_properties(). Source:
+/// What the systemd cgroup driver asks of systemd, as text. Pure, but for resource_properties() and
+/// set_scope_limits(). Source:
 /// org.freedesktop.systemd1(5), systemd.resource-control(5), systemd.slice(5); runc's docs/systemd.md for the form of
 /// linux.cgroupsPath.
 namespace berth::engine::process {
@@ -31,6 +32,10 @@ Result<std::string> scope_path(const std::string& cgroups_path, const std::strin
                                                std::string_view proc_devices);
 /// All of the limits of `resources`, the devices under v1 included. Reads /proc/devices.
 Result<UnitProperties> resource_properties(const spec::Resources& resources, bool v2);
+/// Tells systemd the limits of the scope at `path`, which somebody else made. Blocks on systemd; errors as
+/// os::set_unit().
+Result<> set_scope_limits(const std::string& program, const std::string& path, const spec::Resources& resources,
+                          bool v2);
 /// The annotations "org.systemd.property.NAME": a property in GVariant text. "NAMESec" is in seconds and becomes
 /// "NAMEUSec". Errors: kInvalid, naming the annotation.
 Result<UnitProperties> annotation_properties(const spec::StringMap& annotations);

@@ -11,6 +11,7 @@
 #include "engine/external/exec_cgroup.h"
 #include "engine/external/mount_places.h"
 #include "engine/external/runtime_error.h"
+#include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "os/pidfd.h"
@@ -233,7 +234,13 @@ Result<> ForeignContainer::resume() {
   return simple_call(parts_, "Resume", task::ResumeRequest());
 }
 
+Result<> tell_limits(const ForeignContainer::Parts& parts, const spec::Resources& resources) {
+  if (parts.scope_program.empty()) return {};
+  return engine::process::set_scope_limits(parts.scope_program, parts.cgroup_path, resources, parts.layout->v2);
+}
+
 Result<> ForeignContainer::update(const spec::Resources& resources) {
+  BERTH_TRY(tell_limits(parts_, resources), "update");
   task::UpdateTaskRequest request;
   request.mutable_resources()->set_type_url(kResourcesType);
   request.mutable_resources()->set_value(spec::write_resources(resources));
@@ -241,6 +248,7 @@ Result<> ForeignContainer::update(const spec::Resources& resources) {
 }
 
 Result<bool> ForeignContainer::oom_killed() const {
+  if (parts_.oom != nullptr) return parts_.oom->kills(*parts_.layout, parts_.cgroup_path) > 0;
   return parts_.cgroup.oom_kills() > 0;
 }
 
@@ -253,6 +261,7 @@ Result<> ForeignContainer::remove() {
 }
 
 Result<> clear_container(const ForeignContainer::Parts& parts) {
+  if (parts.oom != nullptr) parts.oom->forget(*parts.layout, parts.cgroup_path);
   if (!parts.cgroup.empty()) {
     ignore(parts.cgroup.kill_all(SIGKILL), "the removal of the cgroup tells what is left");
     if (parts.init.pidfd.valid()) {

@@ -8,6 +8,7 @@
 
 #include "engine/external/exec_wait.h"
 #include "engine/process/cgroup.h"
+#include "engine/process/oom_ledger.h"
 #include "shim/foreign/link.h"
 #include "shim/foreign/processes.h"
 #include "shim/foreign/program.h"
@@ -50,7 +51,9 @@ class ForeignContainer final : public engine::Container, public RemoteTerminals 
     std::shared_ptr<engine::external::ExecWait> exec_wait;  ///< of all containers of the pod
     std::shared_ptr<const os::CgroupLayout> layout;
     engine::process::Cgroup cgroup;
-    bool root_attached = false;  ///< at `<bundle>/rootfs`
+    std::string scope_program;                        ///< of Options
+    std::shared_ptr<engine::process::OomLedger> oom;  ///< of those whose cgroup may go by itself; else nullptr
+    bool root_attached = false;                       ///< at `<bundle>/rootfs`
     engine::Process init;
     Terminals terminals;
   };
@@ -90,6 +93,9 @@ class ForeignContainer final : public engine::Container, public RemoteTerminals 
 
 /// The failure of a call as what it is about: runtimes put it into words.
 [[nodiscard]] Error explain(Error error);
+
+/// As the engine of external runtimes has it.
+[[nodiscard]] Result<> tell_limits(const ForeignContainer::Parts& parts, const spec::Resources& resources);
 
 /// Ends and removes what there is of a container: with the shim while it lives, with its `delete` after that. A shim
 /// that is not installed any more is told in the log; the rest goes all the same. Idempotent.

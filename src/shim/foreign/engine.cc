@@ -6,6 +6,7 @@
 #include "containerd/runtime/task/v2/shim.pb.h"
 #include "containerd/types/runc/options/oci.pb.h"
 #include "engine/external/mount_places.h"
+#include "engine/process/systemd_unit.h"
 #include "os/file.h"
 #include "os/mount.h"
 #include "shim/foreign/container.h"
@@ -45,6 +46,7 @@ class Engine final : public ForeignEngine {
   std::unique_ptr<Program> program_;
   std::shared_ptr<engine::external::ExecWait> exec_wait_ = std::make_shared<engine::external::ExecWait>();
   std::shared_ptr<const os::CgroupLayout> layout_;
+  std::shared_ptr<engine::process::OomLedger> oom_ = std::make_shared<engine::process::OomLedger>();
 };
 
 Result<> Engine::attach(event::Loop& loop, Ended ended) {
@@ -72,13 +74,20 @@ Result<ForeignContainer::Parts> Engine::parts_of(const std::string& id, const st
                                                  const std::string& cgroup_path) {
   ForeignContainer::Parts parts;
   BERTH_ASSIGN(parts.layout, layout(), "shim");
-  if (!cgroup_path.empty()) {
+  parts.cgroup_path = cgroup_path;
+  if (options_.by_systemd() && !cgroup_path.empty()) {
+    if (!cgroup_path.starts_with('/')) {
+      BERTH_ASSIGN(parts.cgroup_path, engine::process::scope_path(cgroup_path, id), "linux.cgroupsPath");
+    }
+    BERTH_ASSIGN(parts.cgroup, engine::process::Cgroup::from_saved(*parts.layout, parts.cgroup_path, true), "cgroup");
+    if (parts.layout->v2) parts.oom = oom_;
+  } else if (!cgroup_path.empty()) {
     BERTH_ASSIGN(parts.cgroup, engine::process::Cgroup::locate(*parts.layout, cgroup_path, id), "linux.cgroupsPath");
   }
   parts.id = id;
   parts.bundle = bundle;
-  parts.cgroup_path = cgroup_path;
   parts.program = program_options_;
+  parts.scope_program = options_.scope_program;
   parts.processes = processes_;
   parts.exec_wait = exec_wait_;
   return parts;
@@ -127,6 +136,7 @@ Result<> Engine::write_bundle(engine::CreateRequest& request, ForeignContainer::
   BERTH_TRY(engine::external::attach_mount_trees(request), "mounts");
   // As for a runtime by its command line: old ones refuse what is newer than themselves.
   request.spec.oci_version = "1.0.2";
+  if (options_.by_systemd()) request.spec.annotations["run.oci.systemd.subgroup"] = "";  // as there
   return os::write_file_atomic(request.bundle + "/config.json", spec::write_spec(request.spec));
 }
 
@@ -142,10 +152,11 @@ Result<> Engine::create_in(engine::CreateRequest& request, ForeignContainer::Par
   wanted.set_stdin(stdio.in);
   wanted.set_stdout(stdio.out);
   wanted.set_stderr(stdio.err);
-  if (!options_.runtime_binary.empty() || !options_.runtime_root.empty()) {
+  if (!options_.runtime_binary.empty() || !options_.runtime_root.empty() || options_.by_systemd()) {
     ::containerd::runc::v1::Options runc;
     runc.set_binary_name(options_.runtime_binary);
     runc.set_root(options_.runtime_root);
+    runc.set_systemd_cgroup(options_.by_systemd());
     wanted.mutable_options()->set_type_url("containerd.runc.v1.Options");
     wanted.mutable_options()->set_value(runc.SerializeAsString());
   }
@@ -169,14 +180,17 @@ Result<> Engine::create_in(engine::CreateRequest& request, ForeignContainer::Par
 
 Result<std::unique_ptr<engine::Container>> Engine::create(engine::CreateRequest request) {
   const std::string cgroup_path = request.spec.linux ? request.spec.linux->cgroups_path : "";
-  if (!cgroup_path.starts_with('/')) {
+  if (!options_.by_systemd() && !cgroup_path.starts_with('/')) {
     return fail(Code::kInvalid, "linux.cgroupsPath: a container of a shim of another maker needs an absolute one");
   }
   BERTH_ASSIGN(ForeignContainer::Parts parts, parts_of(request.id, request.bundle, cgroup_path), "create");
   // What a failed creation left is killed by the cgroup, so there must be nobody else in it.
   BERTH_ASSIGN(const auto others, parts.cgroup.pids(), "create");
   if (!others.empty()) return fail(Code::kExists, "cgroup " + cgroup_path + " has processes already");
+  if (parts.oom != nullptr) parts.oom->add(*parts.layout, parts.cgroup_path);
   auto made = create_in(request, parts);
+  if (made && request.spec.linux && request.spec.linux->resources)
+    made = tell_limits(parts, *request.spec.linux->resources);
   if (made) return std::make_unique<ForeignContainer>(std::move(parts));
   // One that does not answer may still create it later.
   if (made.error().code() == Code::kUnavailable && parts.link != nullptr) kill_program(parts.link.get());
