@@ -107,7 +107,7 @@ Result<pb::CreateContainerResponse> ServiceImpl::create_container(const Call& ca
 }
 
 Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::CreateContainerRequest& request,
-                                                const std::string& sandbox_id) {
+                                                const std::string& sandbox_id, const RestoreSource* source) {
   const auto& config = request.config();
   const std::string name = config.metadata().name();
   for (const auto& other : registry_->containers_of(sandbox_id)) {
@@ -120,7 +120,7 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
                                    ") is there already, with another configuration: " + other->id.substr(0, 13));
   }
   const auto sandbox = registry_->sandbox(sandbox_id);
-  if (!sandbox || sandbox->state != SandboxState::kReady) {
+  if (!sandbox || sandbox->state != (source == nullptr ? SandboxState::kReady : SandboxState::kRestoring)) {
     const std::string why = sandbox ? sandbox->message : "it was removed";
     return fail(Code::kPrecondition,
                 "sandbox " + sandbox_id.substr(0, 13) + " is not ready" + (why.empty() ? "" : ": " + why));
@@ -141,20 +141,21 @@ Result<std::string> ServiceImpl::make_container(Operation& operation, const pb::
     undo.add("record of container " + record.id, [this, id = record.id] { return registry_->erase_container(id); });
     BERTH_TRY(failpoint("create.recorded"), "CreateContainer");
   }
-  BERTH_TRY(fill_container(operation, *sandbox, passage, record, undo), "create container " + name);
-  record.phase = ContainerPhase::kCreated;
+  BERTH_TRY(fill_container(operation, *sandbox, passage, record, undo, source), "create container " + name);
+  // What is restored is shown with its pod.
+  if (source == nullptr) record.phase = ContainerPhase::kCreated;
   const Stage stage(operation, "store the record", record.id);
   BERTH_TRY(registry_->add(record), "create container " + name);
   undo.commit();
   crashpoint("create.stored");
-  plugins_.created(record);
+  if (source == nullptr) plugins_.created(record);
   return record.id;
 }
 
 /// Root file system, folder, specification, and the container in the shim.
 Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& sandbox,
-                                     const Plugins::Passage& passage, ContainerRecord& record, Rollback& undo) {
-  BERTH_ASSIGN(const auto link, link_of(sandbox.id), "shim");
+                                     const Plugins::Passage& passage, ContainerRecord& record, Rollback& undo,
+                                     const RestoreSource* source) {
   BERTH_ASSIGN(const auto image, find_image(*options_.images, record.config.image()), "image");
   record.image_id = image.id;
   record.image_ref = image.repo_digests.empty() ? image.id : image.repo_digests.front();
@@ -189,13 +190,22 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
              [this, id = record.id] { return options_.images->remove_rootfs(id); });
     BERTH_ASSIGN(rootfs, options_.images->prepare_rootfs(record.id, image.id, rootfs_ids(sandbox)), "root file system");
   }
-  const Stage stage(operation, "create in the shim", record.id);
+  if (source != nullptr) BERTH_TRY(restore_layer(operation, *source, rootfs), "root file system");
+  return create_in_shim(operation, record, rootfs, stdio, undo, source);
+}
+
+Result<> ServiceImpl::create_in_shim(Operation& operation, ContainerRecord& record, const image::RootfsMount& rootfs,
+                                     const ShimStdio& stdio, Rollback& undo, const RestoreSource* source) {
+  const std::string dir = dir_of(record);
+  BERTH_ASSIGN(const auto link, link_of(record.sandbox_id), "shim");
+  const Stage stage(operation, source == nullptr ? "create in the shim" : "restore in the shim", record.id);
   BERTH_TRY(failpoint("create.shim"), "CreateContainer");
   // Before the answer it may be there already: a lost answer is undone too.
   undo.add("container " + record.id + " in the shim", [link, id = record.id] { return link->purge(id); });
-  auto pid = link->create(record.id, dir, rootfs, stdio);
+  auto pid = source == nullptr ? link->create(record.id, dir, rootfs, stdio)
+                               : restore_in_shim(*link, record.id, dir, rootfs, stdio, *source);
   crashpoint("create.made");
-  if (!pid && pid.error().code() == Code::kInvalid) {
+  if (!pid && source == nullptr && pid.error().code() == Code::kInvalid) {
     // Not the request's fault but the image's: no such program, not executable. It becomes the end of the container at
     // its start, where a kubelet shows it beside the container and backs off.
     record.create_error = pid.error().text();

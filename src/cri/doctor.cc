@@ -288,7 +288,7 @@ std::vector<Probe> ServiceImpl::doctor() {
   add([this] { return probe_security(host_); });
   add([this] { return probe_space("image store", options_.images->usage().mountpoint); });
   add([this] { return probe_space("state", options_.state_dir); });
-  add([] { return probe_program("criu", "checkpoints by berth-oci"); });
+  add([] { return probe_program("criu", "checkpoints of containers and pods"); });
   return all;
 }
 

@@ -65,7 +65,8 @@ nri_api::PodSandbox Plugins::pod_of(const ContainerRecord& container) const {
 nri::NodeState Plugins::state(const nri::UnderWay& under_way) const {
   nri::NodeState state;
   for (const auto& pod : needs_.registry->sandboxes()) {
-    const bool there = pod->state == SandboxState::kReady || under_way.making.contains(pod->id);
+    const bool there = pod->state == SandboxState::kReady || pod->state == SandboxState::kRestoring ||
+                       under_way.making.contains(pod->id);
     if (there && !under_way.going.contains(pod->id)) state.pods.push_back(plugin_view(*pod));
   }
   for (const auto& container : needs_.registry->containers()) {

@@ -28,6 +28,7 @@ enum Tag : std::uint16_t {
   kShimStart = 110,
   kInitPid = 111,
   kSystemdCgroups = 112,
+  kRestoredFrom = 113,
   kSandboxId = 200,
   kStartedAt = 201,
   kFinishedAt = 202,
@@ -99,7 +100,7 @@ Result<> read_field(SandboxRecord& record, const BlobField& field) {
       record.id = text;
       return {};
     case kState:
-      return read_enum(record.state, field, SandboxState::kRemoving);
+      return read_enum(record.state, field, SandboxState::kRestoring);
     case kCreatedAt:
       return read_number(record.created_at_ns, field);
     case kConfig:
@@ -140,6 +141,9 @@ Result<> read_field(SandboxRecord& record, const BlobField& field) {
       return read_start(record.shim_start, field);
     case kInitPid:
       return read_number(record.init_pid, field, 0);
+    case kRestoredFrom:
+      record.restored_from = text;
+      return {};
     default:
       return {};
   }
@@ -232,6 +236,8 @@ std::string_view state_name(SandboxState state) {
       return "stopped";
     case SandboxState::kRemoving:
       return "removing";
+    case SandboxState::kRestoring:
+      return "restoring";
   }
   return "unknown";
 }
@@ -274,6 +280,7 @@ std::string encode(const SandboxRecord& record) {
   out.put_int(kShimPid, record.shim_pid);
   out.put_int(kShimStart, static_cast<std::int64_t>(record.shim_start));
   if (record.init_pid != 0) out.put_int(kInitPid, record.init_pid);
+  if (!record.restored_from.empty()) out.put(kRestoredFrom, record.restored_from);
   return out.take();
 }
 
@@ -332,7 +339,7 @@ pb::ContainerState cri_state(const ContainerRecord& record) {
 }
 
 bool visible(const SandboxRecord& record) {
-  return record.state != SandboxState::kPreparing;
+  return record.state != SandboxState::kPreparing && record.state != SandboxState::kRestoring;
 }
 bool visible(const ContainerRecord& record) {
   return record.phase != ContainerPhase::kCreating;

@@ -23,12 +23,16 @@ namespace pb = ::runtime::v1;
 ///   (none) --> kPreparing --> kReady --> kStopping --> kStopped --> kRemoving --> (none)
 ///                  |             \__ shim died __________^              ^
 ///                  \____ undone: (none)      kReady ... kStopped -------/
+///
+/// A restored one goes from kPreparing to kRestoring, and to kReady once all its containers are there, else to
+/// kRemoving.
 enum class SandboxState : std::uint8_t {
   kPreparing = 1,  ///< being made; not listed; a restart undoes it
   kReady = 2,
-  kStopping = 3,  ///< being taken down; listed as not ready; a restart goes on with it
-  kStopped = 4,   ///< nothing runs; network given back unless `network_held`
-  kRemoving = 5,  ///< a restart goes on with it
+  kStopping = 3,   ///< being taken down; listed as not ready; a restart goes on with it
+  kStopped = 4,    ///< nothing runs; network given back unless `network_held`
+  kRemoving = 5,   ///< a restart goes on with it
+  kRestoring = 6,  ///< its containers are being restored; not listed; a restart removes it
 };
 [[nodiscard]] std::string_view state_name(SandboxState state);
 
@@ -48,6 +52,7 @@ struct SandboxRecord {
   std::uint64_t shim_start = 0;  ///< its start time, to know it again
   pid_t init_pid = 0;            ///< of the pid namespace that the containers share; 0: they share none
   std::string message;           ///< why it is not ready, for people
+  std::string restored_from;     ///< the path that RestorePod named; empty: it was made by RunPodSandbox
 
   [[nodiscard]] CgroupDriver cgroup_driver() const {
     return systemd_cgroups ? CgroupDriver::kSystemd : CgroupDriver::kCgroupfs;

@@ -9,6 +9,7 @@
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "cri/checkpoint_files.h"
 #include "cri/pod_files.h"
 #include "cri/service_impl.h"
 #include "cri/shim_process.h"
@@ -75,6 +76,7 @@ Result<> ServiceImpl::recover() {
   crashpoint("recover.containers");
   retry_detached();
   remove_unowned();
+  clear_noted(checkpoint_notes());
   crashpoint("recover.unowned");
   // Last: a daemon that dies in here finds the old mark again and does it once more.
   if (rebooted) BERTH_TRY(db_->set_meta(kBootKey, host_.boot_id), "note the boot");
@@ -82,7 +84,18 @@ Result<> ServiceImpl::recover() {
   return {};
 }
 
-void ServiceImpl::recover_sandbox(const SandboxPtr& record, bool rebooted) {
+void ServiceImpl::recover_sandbox(const SandboxPtr& found, bool rebooted) {
+  SandboxPtr record = found;
+  if (record->state == SandboxState::kRestoring) {
+    // Nobody has been told of it: it goes as a whole, like one whose removal was cut off.
+    auto marked = registry_->update_sandbox(record->id, [](SandboxRecord& next) {
+      next.state = SandboxState::kRemoving;
+      return true;
+    });
+    if (!marked) return warn("a half-restored pod is not removed yet", record->id, fail(marked.error()));
+    record = *marked;
+    crashpoint("restore.recovered");
+  }
   if (record->state == SandboxState::kPreparing) {
     warn("a half-made sandbox is not undone yet", record->id, undo_sandbox(*record));
     return;

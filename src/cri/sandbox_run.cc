@@ -199,8 +199,10 @@ Result<> ServiceImpl::check_features(const Handler& handler, const pb::PodSandbo
   return {};
 }
 
-Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request) {
+Result<std::string> ServiceImpl::make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request,
+                                              const std::string& restored_from) {
   Making making;
+  making.record.restored_from = restored_from;
   BERTH_ASSIGN(making.handler, handlers_.find(request.runtime_handler()), "sandbox");
   BERTH_TRY(check_ready(making.handler), "handler \"" + request.runtime_handler() + "\"");
   BERTH_TRY(check_driver(making.handler), "handler \"" + request.runtime_handler() + "\"");
@@ -406,7 +408,7 @@ Result<> ServiceImpl::finish_sandbox(Operation& operation, Making& making) {
   BERTH_TRY(plugins_.run_pod(operation, making.passage, record), "plugins");
   making.pod = make_pod(record.id);
   making.pod->attach(link, std::move(making.shim.pidfd), record.shim_pid);
-  record.state = SandboxState::kReady;
+  record.state = record.restored_from.empty() ? SandboxState::kReady : SandboxState::kRestoring;
   if (auto stored = registry_->add(record); !stored) {
     making.pod->expect_end();
     making.shim.pidfd = making.pod->pidfd();

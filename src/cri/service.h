@@ -105,6 +105,10 @@ class Service {
   virtual Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) = 0;
   virtual Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) = 0;
   virtual Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) = 0;
+  virtual Result<pb::CheckpointContainerResponse> checkpoint_container(const Call&,
+                                                                       const pb::CheckpointContainerRequest&) = 0;
+  virtual Result<pb::CheckpointPodResponse> checkpoint_pod(const Call&, const pb::CheckpointPodRequest&) = 0;
+  virtual Result<pb::RestorePodResponse> restore_pod(const Call&, const pb::RestorePodRequest&) = 0;
   virtual Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(
       const Call&, const pb::ListMetricDescriptorsRequest&) = 0;
 

@@ -17,6 +17,7 @@
 #include "cri/operation.h"
 #include "cri/plugins.h"
 #include "cri/pod.h"
+#include "cri/pod_checkpoint.h"
 #include "cri/pod_stats.h"
 #include "cri/registry.h"
 #include "cri/service.h"
@@ -32,6 +33,8 @@ namespace berth::cri {
 /// The image of a request: by reference or id, as the kubelet resolved it, else by what PullImage answered. Errors:
 /// kNotFound.
 [[nodiscard]] Result<image::ImageInfo> find_image(const image::Store& store, const pb::ImageSpec& spec);
+/// The folder of a container's writable layer; empty: the mount has none.
+[[nodiscard]] std::string upper_of(const image::RootfsMount& rootfs);
 /// The container to which a root file system or a volume of the image store belongs.
 [[nodiscard]] std::string owner_of_rootfs(const std::string& id);
 
@@ -78,6 +81,10 @@ class ServiceImpl final : public Service {
   Result<pb::PortForwardResponse> port_forward(const Call&, const pb::PortForwardRequest&) override;
   Result<pb::ContainerStatsResponse> container_stats(const Call&, const pb::ContainerStatsRequest&) override;
   Result<pb::PodSandboxStatsResponse> pod_sandbox_stats(const Call&, const pb::PodSandboxStatsRequest&) override;
+  Result<pb::CheckpointContainerResponse> checkpoint_container(const Call&,
+                                                               const pb::CheckpointContainerRequest&) override;
+  Result<pb::CheckpointPodResponse> checkpoint_pod(const Call&, const pb::CheckpointPodRequest&) override;
+  Result<pb::RestorePodResponse> restore_pod(const Call&, const pb::RestorePodRequest&) override;
   Result<pb::ListMetricDescriptorsResponse> list_metric_descriptors(const Call&,
                                                                     const pb::ListMetricDescriptorsRequest&) override;
   Items pod_sandbox_items(const pb::PodSandboxFilter& filter) override;
@@ -98,7 +105,14 @@ class ServiceImpl final : public Service {
   void set_handlers(HandlerTable table) override;
 
  private:
-  struct Making;  // a sandbox that is being made (sandbox_run.cc)
+  struct Making;        // a sandbox that is being made (sandbox_run.cc)
+  struct Checkpointed;  // a checkpoint that is being restored (sandbox_restore.cc)
+  /// Where a container comes from that is not made anew.
+  struct RestoreSource {
+    const Checkpointed& checkpoint;
+    std::size_t number;  ///< of the container in it
+    SteadyTime deadline;
+  };
 
   // ---- service.cc ----
   /// Has the kernel know the profile of containers for which nobody names another.
@@ -129,7 +143,9 @@ class ServiceImpl final : public Service {
   Result<> check_sandbox(const pb::RunPodSandboxRequest& request) const;
   Result<> check_driver(const Handler& handler) const;
   Result<> check_features(const Handler& handler, const pb::PodSandboxConfig& config) const;
-  Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request);
+  /// `restored_from` not empty: it stays in the state kRestoring.
+  Result<std::string> make_sandbox(Operation& operation, const pb::RunPodSandboxRequest& request,
+                                   const std::string& restored_from = {});
   Result<> make_recorded(Operation& operation, const pb::RunPodSandboxRequest& request, Making& making);
   Result<> record_sandbox(SandboxRecord& record) BERTH_EXCLUDES(cgroup_mutex_);
   static network::PodNetwork pod_network(const SandboxRecord& record, int netns_fd);
@@ -187,9 +203,11 @@ class ServiceImpl final : public Service {
 
   // ---- container_create.cc ----
   Result<std::string> make_container(Operation& operation, const pb::CreateContainerRequest& request,
-                                     const std::string& sandbox_id);
+                                     const std::string& sandbox_id, const RestoreSource* source = nullptr);
   Result<> fill_container(Operation& operation, const SandboxRecord& sandbox, const Plugins::Passage& passage,
-                          ContainerRecord& record, Rollback& undo);
+                          ContainerRecord& record, Rollback& undo, const RestoreSource* source);
+  Result<> create_in_shim(Operation& operation, ContainerRecord& record, const image::RootfsMount& rootfs,
+                          const ShimStdio& stdio, Rollback& undo, const RestoreSource* source);
   Result<> extend_spec(Operation& operation, const SandboxRecord& sandbox, const Plugins::Passage& passage,
                        ContainerRecord& record, spec::Spec& spec);
   Result<SpecOutput> container_spec(Operation& operation, const SandboxRecord& sandbox, ContainerRecord& record,
@@ -220,6 +238,41 @@ class ServiceImpl final : public Service {
 
   // ---- container_update.cc ----
   Result<> update_locked(Operation& operation, const std::string& id, const pb::LinuxContainerResources& asked);
+
+  // ---- container_checkpoint.cc, sandbox_checkpoint.cc ----
+  [[nodiscard]] std::string checkpoint_folder() const { return options_.root_dir + "/checkpoints"; }
+  [[nodiscard]] std::string checkpoint_notes() const { return options_.root_dir + "/checkpoint-notes"; }
+  static SteadyTime checkpoint_deadline(const Call& call, std::int64_t timeout_s);
+  [[nodiscard]] Result<> check_checkpointable(const SandboxRecord& sandbox) const;
+  /// All at one moment: each of `containers` into the folder of its number. They go on when it returns.
+  Result<> write_checkpoint(Operation& operation, const SandboxRecord& sandbox,
+                            const std::vector<ContainerPtr>& containers, const std::vector<std::string>& folders,
+                            const std::string& shm_file, SteadyTime deadline);
+  [[nodiscard]] Result<> write_dumps(const SandboxRecord& sandbox, const ContainerRecord& record,
+                                     const std::string& folder) const;
+  static Result<> copy_log(const std::string& path, const std::string& to);
+  Result<> checkpoint_locked(Operation& operation, const std::string& id, const std::string& location,
+                             SteadyTime deadline);
+  Result<> checkpoint_pod_locked(Operation& operation, const std::string& id, const pb::CheckpointPodRequest& request,
+                                 SteadyTime deadline);
+  Result<> write_pod_dump(const SandboxRecord& sandbox, const std::vector<ContainerPtr>& containers,
+                          const std::string& folder) const;
+
+  // ---- sandbox_restore.cc ----
+  static Result<Checkpointed> open_checkpoint(const std::string& path);
+  [[nodiscard]] Result<std::vector<pb::ContainerConfig>> match_checkpoint(const pb::RestorePodRequest& request,
+                                                                          const PodCheckpoint& saved) const;
+  [[nodiscard]] Result<> check_restore(const pb::RestorePodRequest& request) const;
+  /// The id of what an earlier call made; empty: there is none. kExists another pod of that name is there.
+  [[nodiscard]] Result<std::string> restored_before(const pb::RestorePodRequest& request) const;
+  Result<std::string> restore_new(Operation& operation, const pb::RestorePodRequest& request, SteadyTime deadline);
+  Result<> restore_containers(Operation& operation, const std::string& id, const Checkpointed& checkpoint,
+                              const std::vector<pb::ContainerConfig>& configs, SteadyTime deadline);
+  static Result<> restore_layer(Operation& operation, const RestoreSource& source, const image::RootfsMount& rootfs);
+  static Result<pid_t> restore_in_shim(ShimLink& link, const std::string& id, const std::string& dir,
+                                       const image::RootfsMount& rootfs, const ShimStdio& stdio,
+                                       const RestoreSource& source);
+  Result<> show_restored(const std::string& id, const Pod& pod);
 
   // ---- plugin_calls.cc ----
   void open_plugins();

@@ -23,11 +23,11 @@ constexpr const char* kResourcesType = "types.containerd.io/opencontainers/runti
 
 // A shim answers these within milliseconds; longer is a shim that hangs.
 constexpr milliseconds kShort{10'000};
-// Create mounts, runs hooks and may wait for a slow disk.
-constexpr milliseconds kLong{120'000};
 constexpr milliseconds kEventPark{3'600'000};
 constexpr milliseconds kEventGrace{30'000};
 constexpr milliseconds kPurgePause{5};
+// From the end of a checkpoint's time to the answer: criu is ended and the containers go on.
+constexpr milliseconds kCheckpointGrace{15'000};
 // Below the frame limit, with room for the message around it.
 constexpr std::uint64_t kPiece = 3U << 20;
 
@@ -52,7 +52,7 @@ Result<bs::PodInfoResponse> ShimLink::pod_info(milliseconds timeout) {
 }
 
 Result<pid_t> ShimLink::create(const std::string& id, const std::string& bundle, const image::RootfsMount& rootfs,
-                               const ShimStdio& stdio) {
+                               const ShimStdio& stdio, const std::string& checkpoint, milliseconds timeout) {
   task::CreateTaskRequest request;
   request.set_id(id);
   request.set_bundle(bundle);
@@ -64,7 +64,8 @@ Result<pid_t> ShimLink::create(const std::string& id, const std::string& bundle,
   request.set_stdin(stdio.in);
   request.set_stdout(stdio.out);
   request.set_stderr(stdio.err);
-  auto reply = call<task::CreateTaskResponse>(*client_, kTask, "Create", request, kLong);
+  request.set_checkpoint(checkpoint);
+  auto reply = call<task::CreateTaskResponse>(*client_, kTask, "Create", request, timeout);
   if (!reply) return fail(std::move(reply).error());
   return static_cast<pid_t>(reply->pid());
 }
@@ -163,6 +164,14 @@ Result<bs::ContainerStatsResponse> ShimLink::stats(const std::string& id, millis
   bs::ContainerStatsRequest request;
   request.set_container_id(id);
   return call<bs::ContainerStatsResponse>(*client_, kShim, "ContainerStats", request, timeout);
+}
+
+Result<> ShimLink::checkpoint(const bs::CheckpointRequest& request) {
+  // The shim's own limit comes first: what it says names the step.
+  const milliseconds limit = milliseconds(request.timeout_ms()) + kCheckpointGrace;
+  auto reply = call<::berth::wkt::Empty>(*client_, kShim, "Checkpoint", request, limit);
+  if (!reply) return fail(std::move(reply).error());
+  return {};
 }
 
 Result<> ShimLink::shutdown(bool now) {

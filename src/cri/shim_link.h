@@ -32,6 +32,8 @@ struct ShimExit {
 /// kTimeout then means that the shim may still do it. Errors of a gone shim: kUnavailable.
 class ShimLink final {
  public:
+  /// Create mounts, runs hooks and may wait for a slow disk.
+  static constexpr std::chrono::milliseconds kLong{120'000};
   using Events = std::function<void(Result<::berth::shim::v1::WaitEventResponse>)>;
   using Stats = std::function<void(Result<::berth::shim::v1::ContainerStatsResponse>)>;
 
@@ -41,8 +43,10 @@ class ShimLink final {
 
   Result<::berth::shim::v1::PodInfoResponse> pod_info(std::chrono::milliseconds timeout);
   /// Answers the pid of init, which waits for start().
+  /// `checkpoint`: the folder of the images that it is restored from, at most for `timeout`; empty: it begins anew.
   Result<pid_t> create(const std::string& id, const std::string& bundle, const image::RootfsMount& rootfs,
-                       const ShimStdio& stdio);
+                       const ShimStdio& stdio, const std::string& checkpoint = {},
+                       std::chrono::milliseconds timeout = kLong);
   Result<pid_t> start(const std::string& id);
   /// kNotFound when nothing of it runs.
   Result<> kill(const std::string& id, int signal, bool all);
@@ -57,6 +61,8 @@ class ShimLink final {
   Result<std::string> read_exec_output(std::uint64_t token, bool stderr_stream, std::uint64_t size, bool release,
                                        SteadyTime deadline);
   Result<> reopen_log(const std::string& id);
+  /// Until all containers go on; the request's time limit ends it. See shim.proto.
+  Result<> checkpoint(const ::berth::shim::v1::CheckpointRequest& request);
   Result<::berth::shim::v1::ContainerStatsResponse> stats(const std::string& id, std::chrono::milliseconds timeout);
   /// Ends the shim. `now`: whatever it holds.
   Result<> shutdown(bool now);

@@ -2,7 +2,6 @@
 
 #include "rpc/events_call.h"
 #include "rpc/list_calls.h"
-#include "rpc/refuse.h"
 #include "rpc/unary.h"
 
 namespace berth::rpc {
@@ -221,21 +220,24 @@ grpc::ServerUnaryReactor* RuntimeService::Status(grpc::CallbackServerContext* co
 }
 
 grpc::ServerUnaryReactor* RuntimeService::CheckpointContainer(grpc::CallbackServerContext* context,
-                                                              const cri::pb::CheckpointContainerRequest* /*request*/,
-                                                              cri::pb::CheckpointContainerResponse* /*response*/) {
-  return refuse(context, "CheckpointContainer");
+                                                              const cri::pb::CheckpointContainerRequest* request,
+                                                              cri::pb::CheckpointContainerResponse* response) {
+  return start_call(lanes_, service_, *context, "CheckpointContainer", Lane::kWork, &cri::Service::checkpoint_container,
+                    *request, *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::CheckpointPod(grpc::CallbackServerContext* context,
-                                                        const cri::pb::CheckpointPodRequest* /*request*/,
-                                                        cri::pb::CheckpointPodResponse* /*response*/) {
-  return refuse(context, "CheckpointPod");
+                                                        const cri::pb::CheckpointPodRequest* request,
+                                                        cri::pb::CheckpointPodResponse* response) {
+  return start_call(lanes_, service_, *context, "CheckpointPod", Lane::kWork, &cri::Service::checkpoint_pod, *request,
+                    *response);
 }
 
 grpc::ServerUnaryReactor* RuntimeService::RestorePod(grpc::CallbackServerContext* context,
-                                                     const cri::pb::RestorePodRequest* /*request*/,
-                                                     cri::pb::RestorePodResponse* /*response*/) {
-  return refuse(context, "RestorePod");
+                                                     const cri::pb::RestorePodRequest* request,
+                                                     cri::pb::RestorePodResponse* response) {
+  return start_call(lanes_, service_, *context, "RestorePod", Lane::kWork, &cri::Service::restore_pod, *request,
+                    *response);
 }
 
 grpc::ServerWriteReactor<cri::pb::ContainerEventResponse>* RuntimeService::GetContainerEvents(

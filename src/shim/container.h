@@ -45,6 +45,7 @@ struct Container {
   bool pod_pids = false;                     ///< it is in the pid namespace of the pod's init
   std::weak_ptr<const Container> pid_owner;  ///< in whose pid namespace it is, when that is another container's
   std::string pid_owner_id;                  ///< empty: nobody else's
+  bool checkpointing = false;                ///< frozen, or about to be: nothing new can begin in it
   bool oom_killed = false;
   std::string reason;
   std::string message;  ///< more than `reason`, for people; may be empty

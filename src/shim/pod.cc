@@ -78,6 +78,10 @@ Result<engine::Process> Pod::run_in(Container& container, spec::Process& process
   if (container.init.state != ProcessState::kRunning) {
     return fail(Code::kPrecondition, "container " + container.id + " is not running");
   }
+  // It would stand still before its program begins, and we with it.
+  if (container.checkpointing) {
+    return fail(Code::kUnavailable, "a checkpoint of container " + container.id + " is being made; try again");
+  }
   give_own_oom_score(process);
   engine::ExecRequest request;
   request.process = std::move(process);

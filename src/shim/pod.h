@@ -40,7 +40,7 @@ struct CreateParams {
   std::string bundle;
   std::vector<RootMount> rootfs;
   StdioPaths stdio;
-  bool restore = false;  ///< from a checkpoint
+  std::string checkpoint{};  ///< folder of the images that it is made of, absolute; empty: it begins anew
 };
 
 /// The containers of one pod and what can be done with them: the services' work as plain C++. An id that is not there
@@ -117,6 +117,7 @@ class Pod final {
  private:
   struct Prepared;
   Result<Prepared> prepare(const CreateParams& params) const;
+  Result<std::unique_ptr<engine::Container>> make(const CreateParams& params, engine::CreateRequest request);
   Result<pid_t> start_init(Container& container);
   Result<pid_t> start_exec(const std::shared_ptr<Container>& container, std::string_view exec_id, TaskProcess& process);
   Result<Removed> remove_exec(Container& container, std::string_view exec_id);

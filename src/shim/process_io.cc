@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 
@@ -239,6 +240,26 @@ void ProcessIo::finish() {
   }
   console_in_.reset();
   close_stdin();
+}
+
+Result<std::vector<std::string>> ProcessIo::streams() const {
+  std::vector<std::string> all(3, "/dev/null");
+  if (fifo_end_[kIn].valid()) return fail(Code::kUnsupported, "its stdin is a FIFO outside of it");
+  for (const Stream stream : {kOut, kErr}) {
+    if (terminal_) continue;
+    if (fifo_end_[stream].valid()) {
+      return fail(Code::kUnsupported, std::string("its ") + kNames[stream] + " is a FIFO outside of it");
+    }
+    const auto& pump = pumps_[stream - 1U];
+    if (pump == nullptr || pump->ended()) continue;
+    // Both ends of a pipe have one name.
+    std::array<char, 64> name{};
+    const std::string link = "/proc/self/fd/" + std::to_string(pump->source());
+    const ssize_t n = ::readlink(link.c_str(), name.data(), name.size() - 1);
+    if (n < 0) return fail_errno(errno, "readlink " + link);
+    all[stream] = name.data();
+  }
+  return all;
 }
 
 std::uint64_t ProcessIo::log_bytes_dropped() const {

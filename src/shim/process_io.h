@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -78,6 +79,9 @@ class ProcessIo final {
   /// the pipes, whose output is still taken as long as this object lives.
   void finish();
   [[nodiscard]] std::uint64_t log_bytes_dropped() const;
+  /// What the process's streams lead to, as /proc shows them: "pipe:[123]", "/dev/null". kUnsupported where that is
+  /// something outside of the container which a restored process could not be given again.
+  [[nodiscard]] Result<std::vector<std::string>> streams() const;
 
  private:
   enum Stream : std::uint8_t { kIn, kOut, kErr };

@@ -29,6 +29,8 @@ class Pump final {
   /// What a pipe holds at most, once its writer has nearly filled it (PIPE_MAX_SIZE: /proc/sys/fs/pipe-max-size as
   /// it comes).
   static constexpr std::size_t kWidePipe = 1U << 20;
+  /// Where it reads from; -1 when that has ended.
+  [[nodiscard]] int source() const { return source_.get(); }
   /// Nobody holds the other end any more.
   [[nodiscard]] bool ended() const { return !source_.valid(); }
 

@@ -16,6 +16,7 @@
 #include "os/file.h"
 #include "os/namespace.h"
 #include "os/socket.h"
+#include "shim/checkpoint.h"
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
 #include "shim/pod_init.h"
@@ -95,6 +96,7 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
     BERTH_TRY(remote->attach(*loop, [&pod](pid_t pid, int code) { pod.reaper().ended(pid, code); }), "engine");
   }
   ExecSync execs(pod);
+  Checkpoints checkpoints(pod);
   ttrpc::Server server(*loop, server_options());
   const auto stop = [&server, &loop] {
     server.stop_listening();
@@ -103,7 +105,7 @@ Result<> serve(engine::Engine& engine, const ServeOptions& options) {
   };
   serve_task_api(server, pod, events, stop);
   serve_sandbox_api(server, pod, stop);
-  serve_shim_api(server, pod, execs);
+  serve_shim_api(server, pod, execs, checkpoints);
   // Containers outlive what stops services with SIGTERM: only Shutdown ends a pod that has some.
   BERTH_ASSIGN(const event::WatchId signals,
                loop->watch_signals({SIGTERM, SIGINT},

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 
+#include "shim/checkpoint.h"
 #include "shim/exec_sync.h"
 #include "shim/pod.h"
 #include "shim/task_events.h"
@@ -16,7 +17,7 @@ void serve_task_api(ttrpc::Server& server, Pod& pod, TaskEvents& events, std::fu
 /// `shut_down` as above.
 void serve_sandbox_api(ttrpc::Server& server, Pod& pod, std::function<void()> shut_down);
 
-/// Registers berth.shim.v1.Shim. `pod` and `execs` outlive the server.
-void serve_shim_api(ttrpc::Server& server, Pod& pod, ExecSync& execs);
+/// Registers berth.shim.v1.Shim. `pod`, `execs` and `checkpoints` outlive the server.
+void serve_shim_api(ttrpc::Server& server, Pod& pod, ExecSync& execs, Checkpoints& checkpoints);
 
 }  // namespace berth::shim

@@ -68,6 +68,24 @@ void exec_sync(ExecSync& execs, const pb::ExecSyncRequest& request,
   });
 }
 
+void checkpoint(Checkpoints& checkpoints, const pb::CheckpointRequest& request,
+                ttrpc::TypedResponder<Empty> responder) {
+  CheckpointParams params;
+  for (const auto& target : request.containers()) {
+    params.targets.push_back({target.container_id(), target.folder(), target.upper()});
+  }
+  params.shm_file = request.shm_file();
+  params.timeout_ms = request.timeout_ms();
+  auto shared = std::make_shared<ttrpc::TypedResponder<Empty>>(std::move(responder));
+  checkpoints.run(
+      params,
+      [shared](Result<> done) {
+        if (!done) return shared->error(done.error());
+        shared->ok(Empty());
+      },
+      [shared] { return shared->wanted(); });
+}
+
 void wait_event(Pod& pod, const pb::WaitEventRequest& request, ttrpc::TypedResponder<pb::WaitEventResponse> responder) {
   auto shared = std::make_shared<ttrpc::TypedResponder<pb::WaitEventResponse>>(std::move(responder));
   // A number that we have not given yet is of another shim's life: everything is news.
@@ -131,7 +149,11 @@ Result<pb::PodInfoResponse> pod_info(Pod& pod) {
 
 }  // namespace
 
-void serve_shim_api(ttrpc::Server& server, Pod& pod_ref, ExecSync& execs_ref) {
+void serve_shim_api(ttrpc::Server& server, Pod& pod_ref, ExecSync& execs_ref, Checkpoints& checkpoints_ref) {
+  Checkpoints* const checkpoints = &checkpoints_ref;
+  ttrpc::handle_later<pb::CheckpointRequest, Empty>(
+      server, kService, "Checkpoint",
+      [checkpoints](const auto& r, auto responder) { checkpoint(*checkpoints, r, std::move(responder)); });
   Pod* const pod = &pod_ref;
   ExecSync* const execs = &execs_ref;
   ttrpc::handle_later<pb::ExecSyncRequest, pb::ExecSyncResponse>(

@@ -8,6 +8,7 @@
 #include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
+#include "engine/process/checkpoint.h"
 #include "engine/process/process_engine.h"
 #include "os/file.h"
 #include "os/pidfd.h"
@@ -51,6 +52,7 @@ Result<> begin_io(ProcessIo& io, Container& container, pid_t pid, UniqueFd conso
 }
 
 Result<> set_state(Container& container, ProcessState from, ProcessState to, Result<> (engine::Container::*change)()) {
+  if (container.checkpointing) return fail(Code::kUnavailable, "a checkpoint of the container is being made");
   if (container.init.state != from) {
     return fail(Code::kPrecondition,
                 "container " + container.id + (from == ProcessState::kPaused ? " is not paused" : " is not running"));
@@ -101,10 +103,27 @@ Result<Pod::Prepared> Pod::prepare(const CreateParams& params) const {
   return prepared;
 }
 
+Result<std::unique_ptr<engine::Container>> Pod::make(const CreateParams& params, engine::CreateRequest request) {
+  if (params.checkpoint.empty()) return engine_.create(std::move(request));
+  auto* const own = dynamic_cast<engine::process::ProcessEngine*>(&engine_);
+  if (own == nullptr) return fail(Code::kUnsupported, "only Berth's own engine restores a checkpoint");
+  engine::process::RestoreRequest restore;
+  restore.container = std::move(request);
+  restore.options.criu.image_path = params.checkpoint;
+  restore.options.criu.work_path = params.bundle + "/restore";
+  restore.root_folder = params.bundle + "/criu-root";
+  restore.frozen = true;
+  auto restored = own->restore(std::move(restore));
+  if (!restored) return fail(std::move(restored).error());
+  return std::unique_ptr<engine::Container>(std::move(*restored));
+}
+
 Result<pid_t> Pod::create(CreateParams params) {
   if (!valid_id(params.id)) return fail(Code::kInvalid, "container id is not an id");
   if (!params.bundle.starts_with('/')) return fail(Code::kInvalid, "bundle is not an absolute path");
-  if (params.restore) return fail(Code::kUnsupported, "restoring from a checkpoint");
+  if (!params.checkpoint.empty() && !params.checkpoint.starts_with('/')) {
+    return fail(Code::kInvalid, "the checkpoint's folder is not an absolute path");
+  }
   if (params.rootfs.size() > 1) return fail(Code::kInvalid, "rootfs has more than one mount");
   if (containers_.contains(params.id)) return fail(Code::kExists, "container " + params.id + " exists");
   if (containers_.size() >= kMaxContainers) return fail(Code::kExhausted, "the pod has too many containers");
@@ -118,7 +137,7 @@ Result<pid_t> Pod::create(CreateParams params) {
   BERTH_TRY(leftovers_.record({params.id, params.bundle, {}}), step);
   crashpoint("shim.create.recorded");
 
-  auto made = engine_.create(std::move(prepared.request));
+  auto made = make(params, std::move(prepared.request));
   crashpoint("shim.create.made");
   if (!made) {
     leftovers_.forget(params.id);

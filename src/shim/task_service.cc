@@ -57,7 +57,7 @@ Result<pb::CreateTaskResponse> create(Pod& pod, TaskEvents& events, const pb::Cr
   params.id = request.id();
   params.bundle = request.bundle();
   params.stdio = stdio_of(request);
-  params.restore = !request.checkpoint().empty();
+  params.checkpoint = request.checkpoint();
   for (const auto& mount : request.rootfs()) {
     if (!mount.target().empty()) return fail(Code::kUnsupported, "rootfs mount with a target");
     params.rootfs.push_back({mount.type(), mount.source(), {mount.options().begin(), mount.options().end()}});
@@ -198,7 +198,7 @@ void serve_life(ttrpc::Server& server, Pod* pod, TaskEvents* events) {
     return empty(r.stdin() ? pod->close_stdin(r.id(), r.exec_id()) : Result<>());
   });
   on<pb::CheckpointTaskRequest, Empty>(server, "Checkpoint", [](const auto&) -> Result<Empty> {
-    return fail(Code::kUnsupported, "checkpoint is not supported");
+    return fail(Code::kUnsupported, "checkpoints are made by berth.shim.v1.Shim's Checkpoint alone");
   });
 }
 

@@ -51,16 +51,6 @@ TEST_F(ApiTest, VersionStatusAndConfiguration) {
   EXPECT_TRUE(fails(cri().call(&Runtime::UpdateRuntimeConfig, update), Code::kInvalid, "pod_cidr"));
 }
 
-// docs/cri-coverage.md lists these; each answers with its name, at once.
-TEST_F(ApiTest, WhatIsNotBuiltSaysSo) {
-  const auto unary = [](const char* name, auto method, const auto& request) {
-    EXPECT_TRUE(fails(cri().call(method, request), Code::kUnsupported, name));
-  };
-  unary("CheckpointContainer", &Runtime::CheckpointContainer, pb::CheckpointContainerRequest());
-  unary("CheckpointPod", &Runtime::CheckpointPod, pb::CheckpointPodRequest());
-  unary("RestorePod", &Runtime::RestorePod, pb::RestorePodRequest());
-}
-
 /// The messages of one stream, which must end well.
 template <class Reply, class Open>
 std::vector<Reply> read_stream(const Open& open) {

@@ -8,7 +8,7 @@
 #include <set>
 #include <thread>
 
-#include "fixture.h"
+#include "checkpoint_fixture.h"
 
 namespace berth::test {
 namespace {
@@ -160,6 +160,8 @@ TEST_F(IdempotenceTest, CallsOnContainers) {
   attach.set_stdout(true);
   pb::UpdateContainerResourcesRequest update;
   update.mutable_linux()->set_cpu_shares(512);
+  pb::CheckpointContainerRequest checkpoint;
+  checkpoint.set_location(host().dir() + "/checkpoint.tar");
   //                                        unknown, empty, removed, created, broken, running, exited, of a stopped pod
   run(kContainers,
       {
@@ -180,6 +182,9 @@ TEST_F(IdempotenceTest, CallsOnContainers) {
            of_container(&Runtime::ExecSync, exec_sync),
            {kGone, kBad, kGone, kState, kState, kOk, kState, kState}},
           {"Exec", of_container(&Runtime::Exec, exec), {kGone, kBad, kGone, kState, kState, kOk, kState, kState}},
+          {"CheckpointContainer",
+           of_container(&Runtime::CheckpointContainer, checkpoint),
+           {kGone, kBad, kGone, kState, kState, criu_works() ? kOk : kNotBuilt, kState, kState}},
           {"Attach", of_container(&Runtime::Attach, attach), {kGone, kBad, kGone, kState, kState, kOk, kState, kState}},
       },
       [this](const std::string& subject) { return container(subject); });
@@ -199,6 +204,7 @@ TEST_F(IdempotenceTest, CallsOnPods) {
           {"UpdatePodSandboxResources", of_pod(&Runtime::UpdatePodSandboxResources), {kGone, kBad, kGone, kOk, kState}},
           {"PortForward", of_pod(&Runtime::PortForward), {kGone, kBad, kGone, kOk, kState}},
           {"CreateContainer", create, {kGone, kBad, kGone, kOk, kState}},
+          {"CheckpointPod", of_pod(&Runtime::CheckpointPod), {kBad, kBad, kBad, kBad, kBad}},  // without containers
       },
       [this](const std::string& subject) { return pod(subject); });
 }
@@ -302,10 +308,9 @@ std::map<std::string, Plain> plain_calls(CriClient& client) {
   };
 }
 
-std::map<std::string, Plain> calls_not_built(CriClient& client) {
+/// Without all that they need.
+std::map<std::string, Plain> empty_calls(CriClient& client) {
   return {
-      {"CheckpointContainer", plain(client, &Runtime::CheckpointContainer)},
-      {"CheckpointPod", plain(client, &Runtime::CheckpointPod)},
       {"RestorePod", plain(client, &Runtime::RestorePod)},
   };
 }
@@ -316,7 +321,7 @@ TEST_F(IdempotenceTest, CallsWithoutAnId) {
   good.merge(streams(cri()));
   for (int i = 0; i < 2; ++i) {
     for (const auto& [rpc, call] : good) EXPECT_EQ(text(call()), text(kOk)) << rpc;
-    for (const auto& [rpc, call] : calls_not_built(cri())) EXPECT_EQ(text(call()), text(kNotBuilt)) << rpc;
+    for (const auto& [rpc, call] : empty_calls(cri())) EXPECT_EQ(text(call()), text(kBad)) << rpc;
   }
 }
 
@@ -339,10 +344,12 @@ TEST_F(IdempotenceTest, NoCallIsMissingHere) {
                                 "ExecSync",
                                 "Exec",
                                 "Attach",
+                                "CheckpointContainer",
+                                "CheckpointPod",
                                 "ImageStatus",
                                 "RemoveImage",
                                 "PullImage"};
-  for (const auto& map : {plain_calls(cri()), streams(cri()), calls_not_built(cri())}) {
+  for (const auto& map : {plain_calls(cri()), streams(cri()), empty_calls(cri())}) {
     for (const auto& [rpc, call] : map) here.insert(rpc);
   }
   std::set<std::string> all;

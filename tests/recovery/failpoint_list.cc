@@ -17,7 +17,10 @@ Result<> add_points_of(const fs::path& source, bool in_shim, std::vector<Failpoi
   static const std::regex kPoint("\\b(?:failpoint|crashpoint)\\(\"([^\"]+)\"\\)");
   BERTH_ASSIGN(const auto text, os::read_file(source, kMaxSource), "source");
   for (std::sregex_iterator it(text.begin(), text.end(), kPoint), end; it != end; ++it) {
-    points.push_back({(*it)[1].str(), in_shim});
+    const std::string name = (*it)[1].str();
+    const bool of_criu =
+        name.starts_with("checkpoint") || name.starts_with("restore.") || name.contains(".checkpoint.");
+    points.push_back({name, in_shim, of_criu});
   }
   return {};
 }

@@ -74,7 +74,12 @@ Result<> Dump::check() {
 
 Result<> Dump::find_features() {
   BERTH_ASSIGN(program_, find_criu(options_.criu.program), "criu");
-  BERTH_ASSIGN(version_, criu_version(program_), "criu");
+  auto version = criu_version(program_);
+  if (!version) {
+    // It gives up before it says anything: on kernels that it does not know.
+    return fail(std::move(version).error().in("criu does not work on this kernel").as(Code::kUnsupported));
+  }
+  version_ = *version;
   if (version_ < kFirstCriu) {
     return fail(Code::kUnsupported, program_ + " of version " + std::to_string(version_) + " is too old");
   }
@@ -103,6 +108,7 @@ Result<> Dump::add_external_namespaces() {
     const std::string path = "/proc/" + std::to_string(source_.pid) + "/ns/" + word;
     struct stat st{};
     if (::stat(path.c_str(), &st) != 0) return fail_errno(errno, "stat " + path);
+    if (is_own_namespace(path, word)) continue;
     settings_.external.push_back(word + "[" + std::to_string(st.st_ino) + "]:" + external_namespace_key(entry.type));
   }
   return {};
@@ -233,6 +239,13 @@ Result<> Dump::run() {
 }
 
 }  // namespace
+
+bool is_own_namespace(const std::string& path, const std::string& word) {
+  struct stat own{};
+  struct stat theirs{};
+  if (::stat(("/proc/self/ns/" + word).c_str(), &own) != 0 || ::stat(path.c_str(), &theirs) != 0) return false;
+  return own.st_ino == theirs.st_ino && own.st_dev == theirs.st_dev;
+}
 
 std::string write_descriptors(const std::vector<std::string>& stdio) {
   spec::JsonWriter json;

@@ -39,6 +39,8 @@ struct CheckpointOptions {
   bool tcp_skip_in_flight = false;
   bool link_remap = false;
   bool pre_dump = false;
+  /// What the first three descriptors led to at creation, where the container does not know it itself.
+  std::vector<std::string> stdio{};
   int status_fd = -1;  ///< gets a NUL, and is closed, when a lazy dump is ready to give pages; borrowed till then
   std::string page_server_address;
   int page_server_port = 0;  ///< 0: none
@@ -50,14 +52,16 @@ struct RestoreOptions {
   std::string lsm_mount_context;
 };
 
-/// What a restore needs. Of `container` those members count that a container has from outside: id, bundle, spec, stdio,
-/// on_process.
+/// What a restore needs. Of `container` those members count that a container has from outside: id, bundle, spec,
+/// root_mount, mount_trees, stdio, on_process.
 struct RestoreRequest {
   CreateRequest container;
   RestoreOptions options;
   /// Absolute path in a folder of the caller's alone, on which the root is mounted for criu, in a mount namespace of
   /// criu's own. Made when missing, removed again.
   std::string root_folder;
+  /// Its processes are frozen before one of them has run, until start(). With cgroup v2 alone.
+  bool frozen = false;
 };
 
 /// A running container, for write_checkpoint().
@@ -80,7 +84,14 @@ Result<> write_checkpoint(const CheckpointSource& source, const CheckpointOption
 Result<Process> restore_checkpoint(const RestoreRequest& request, const Cgroup& cgroup,
                                    const std::function<Result<>(pid_t)>& joined);
 
+/// criu puts restored processes in a time namespace, so that their clocks go on from where they were: adds it to
+/// `spec`, so that an exec finds them there.
+void add_time_namespace(spec::Spec& spec, pid_t pid);
+
 // Parts of both, in checkpoint.cc.
+
+/// Whether `path` is the namespace `word` ("net") of this process, and so criu's: it neither saves that nor joins it.
+[[nodiscard]] bool is_own_namespace(const std::string& path, const std::string& word);
 
 /// "descriptors.json" of a checkpoint: what the standard streams led to. At most three.
 [[nodiscard]] std::string write_descriptors(const std::vector<std::string>& stdio);

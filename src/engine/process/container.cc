@@ -114,8 +114,25 @@ Result<> LinuxContainer::start_over(int channel_fd) {
   }
 }
 
+void LinuxContainer::run_poststart() const {
+  if (!parts_.spec.hooks || parts_.spec.hooks->poststart.empty()) return;
+  run_hooks_logged(parts_.spec.hooks->poststart, "poststart",
+                   hook_state(parts_.id, parts_.bundle, parts_.spec, spec::Status::kRunning, parts_.init.pid));
+}
+
+/// What was restored goes on where its checkpoint had stopped it.
+Result<> LinuxContainer::start_frozen() {
+  if (!alive()) return fail(Code::kPrecondition, "cannot start a container that has stopped");
+  BERTH_TRY(parts_.cgroup.freeze(false), "start restored processes");
+  parts_.frozen = false;
+  parts_.started = true;
+  run_poststart();
+  return {};
+}
+
 Result<> LinuxContainer::start() {
   if (parts_.started) return fail(Code::kPrecondition, "cannot start a container that is running or has stopped");
+  if (parts_.frozen) return start_frozen();
   if (!parts_.start_sent && !alive()) {
     return fail(Code::kPrecondition, "cannot start a container that has stopped");
   }
@@ -135,10 +152,7 @@ Result<> LinuxContainer::start() {
   }
   parts_.started = true;
   BERTH_TRY(std::move(done), "start container process");
-  if (parts_.spec.hooks && !parts_.spec.hooks->poststart.empty()) {
-    run_hooks_logged(parts_.spec.hooks->poststart, "poststart",
-                     hook_state(parts_.id, parts_.bundle, parts_.spec, spec::Status::kRunning, parts_.init.pid));
-  }
+  run_poststart();
   return {};
 }
 
@@ -214,7 +228,8 @@ Result<> LinuxContainer::update_rdt(const std::string& l3_cache_schema, const st
 
 Result<> LinuxContainer::checkpoint(const CheckpointOptions& options) {
   if (!alive()) return fail(Code::kPrecondition, "container not running");
-  return write_checkpoint({parts_.spec, parts_.bundle, parts_.init.pid, parts_.cgroup, parts_.stdio}, options);
+  const auto& stdio = options.stdio.empty() ? parts_.stdio : options.stdio;
+  return write_checkpoint({parts_.spec, parts_.bundle, parts_.init.pid, parts_.cgroup, stdio}, options);
 }
 
 Result<bool> LinuxContainer::oom_killed() const {

@@ -34,6 +34,7 @@ class LinuxContainer final : public ProcessContainer {
     std::uint64_t start_time = 0;
     bool started = false;
     bool start_sent = false;  ///< CreateRequest::start_at_once was followed
+    bool frozen = false;      ///< restored, and waits for start() in the freezer
   };
   explicit LinuxContainer(Parts parts) : parts_(std::move(parts)), cgroup_text_(parts_.cgroup.saved()) {}
 
@@ -64,6 +65,8 @@ class LinuxContainer final : public ProcessContainer {
  private:
   /// Sends the start over `channel_fd`, if that was not done, and waits for exec or its error.
   Result<> start_over(int channel_fd);
+  Result<> start_frozen();
+  void run_poststart() const;
   Result<> clear_cgroup();
 
   Parts parts_;

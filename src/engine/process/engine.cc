@@ -437,6 +437,12 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::restore(RestoreRequest re
   if (!container.spec.linux || !container.spec.linux->find_namespace(spec::NamespaceType::kMount)) {
     return fail(Code::kUnsupported, "a container without a mount namespace of its own cannot be restored");
   }
+  if (request.frozen) {
+    BERTH_ASSIGN(const auto cgroups, layout(), "restore");
+    if (!cgroups->v2) {
+      return fail(Code::kUnsupported, "restored processes can be kept from running under cgroup v2 alone");
+    }
+  }
   const auto restore_it = [&](Place& place, const MakeCgroup& make_cgroup, LinuxContainer::Parts& parts) -> Result<> {
     BERTH_TRY(make_cgroup(), "restore");
     // What criu makes of init later inherits the group.
@@ -447,7 +453,9 @@ Result<std::unique_ptr<ProcessContainer>> LinuxEngine::restore(RestoreRequest re
       return fail(std::move(process).error());
     }
     parts.init = std::move(*process);
-    parts.started = true;
+    parts.started = !request.frozen;
+    parts.frozen = request.frozen;
+    add_time_namespace(container.spec, parts.init.pid);
     return {};
   };
   return make(container, restore_it);

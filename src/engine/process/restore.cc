@@ -43,6 +43,7 @@ class Stage {
 
  private:
   Result<> attach_root();
+  Result<> attach_trees();
   Result<> cover_null();
   Result<> make_mount_point(int root_fd, const PlannedMount& mount,
                             const std::function<Result<>(const std::string&)>& tell);
@@ -58,6 +59,17 @@ Result<> Stage::attach_root() {
   const std::uint64_t type = plan_.base_propagation == MS_PRIVATE ? MS_PRIVATE : MS_SLAVE;
   BERTH_TRY(os::change_mount(tree.get(), {0, 0, type, -1}, true), "root file system");
   return os::attach_tree_at(tree.get(), request_.root_folder);
+}
+
+/// What is more than a path gets one here: criu knows sources by their names alone.
+Result<> Stage::attach_trees() {
+  for (const auto& mount : plan_.mounts) {
+    const auto found = request_.container.mount_trees.find(mount.spec_index);
+    if (mount.kind != MountKind::kBind || found == request_.container.mount_trees.end()) continue;
+    BERTH_TRY(os::change_mount(found->second.get(), {0, 0, MS_PRIVATE, -1}, true), mount.target);
+    BERTH_TRY(os::attach_tree_at(found->second.get(), mount.source), mount.target);
+  }
+  return {};
 }
 
 /// What a mask of the host's null device is made of: read-only here, so that no mode or owner of the host's can be
@@ -106,6 +118,12 @@ Result<> Stage::make_mount_point(int root_fd, const PlannedMount& mount,
 Result<> Stage::make(const std::function<Result<>(const std::string&)>& tell) {
   BERTH_TRY(os::unshare_namespaces(CLONE_NEWNS), "mount namespace for criu");
   BERTH_TRY(os::change_mount_at("/", {0, 0, MS_SLAVE, -1}, true), "cut the propagation to the host");
+  if (request_.container.root_mount.valid()) {
+    // Old kernels copy attached mounts alone; in this namespace it has a name and is still nobody else's.
+    const std::string path = in_bundle(request_.container.spec.root->path, request_.container.bundle);
+    BERTH_TRY(os::attach_tree_at(request_.container.root_mount.get(), path), "root file system");
+  }
+  BERTH_TRY(attach_trees(), "mounts");
   BERTH_TRY(attach_root(), "prepare the root");
   {
     BERTH_ASSIGN(const UniqueFd root, os::open_file(request_.root_folder, O_PATH | O_DIRECTORY), "prepare the root");
@@ -125,7 +143,12 @@ class Restore {
   Restore& operator=(const Restore&) = delete;
   Restore(Restore&&) = delete;
   Restore& operator=(Restore&&) = delete;
-  ~Restore() { ::rmdir(request_.root_folder.c_str()); }
+  ~Restore() {
+    ::rmdir(request_.root_folder.c_str());
+    for (const auto& place : tree_places_) {
+      if (::rmdir(place.c_str()) != 0) ::unlink(place.c_str());
+    }
+  }
 
   Result<Process> run();
 
@@ -133,6 +156,7 @@ class Restore {
   Result<> set_streams();
   Result<> set_namespaces();
   Result<> set_mounts();
+  Result<> make_tree_places();
   Result<os::Child> start(int socket_fd);
   [[noreturn]] void become_criu(int socket_fd, int channel_fd);
   Result<> send_folders(int channel_fd);
@@ -142,18 +166,22 @@ class Restore {
   Result<> on_notice(CriuNotice& notice);
   Result<> namespaces_are_there(pid_t pid);
   Result<> know(pid_t pid);
+  Result<> freeze();
+  Result<> check_restraints() const;
 
   const RestoreRequest& request_;
   const spec::Spec& spec_;
   const Cgroup& cgroup_;
+  pid_t criu_pid_ = -1;
   const std::function<Result<>(pid_t)>& joined_;
   std::string program_;
   MountPlan plan_;
   CriuSettings settings_;
   CgroupEntry entry_;
-  std::vector<UniqueFd> passed_;     ///< criu's descriptors from kFirstPassed up
-  std::vector<UniqueFd> folders_;    ///< of images and work, as criu's mount namespace has them
-  std::vector<std::string> places_;  ///< of bind mounts, as the stage told
+  std::vector<UniqueFd> passed_;          ///< criu's descriptors from kFirstPassed up
+  std::vector<UniqueFd> folders_;         ///< of images and work, as criu's mount namespace has them
+  std::vector<std::string> places_;       ///< of bind mounts, as the stage told
+  std::vector<std::string> tree_places_;  ///< beside the root's folder
   Process process_;
 };
 
@@ -171,11 +199,14 @@ Result<> Restore::set_namespaces() {
   for (const auto& entry : spec_.linux->namespaces) {
     if (entry.path.empty()) continue;
     const std::string name(spec::namespace_name(entry.type));
+    const bool network = entry.type == spec::NamespaceType::kNetwork;
+    const bool joined = entry.type == spec::NamespaceType::kIpc || entry.type == spec::NamespaceType::kUts;
+    if ((network || joined) && is_own_namespace(entry.path, network ? "net" : name)) continue;
     if (entry.type == spec::NamespaceType::kCgroup || entry.type == spec::NamespaceType::kTime) {
       return fail(Code::kUnsupported, "criu cannot restore into a " + name + " namespace by path");
     }
-    if (entry.type == spec::NamespaceType::kNetwork || entry.type == spec::NamespaceType::kPid) {
-      const int flag = entry.type == spec::NamespaceType::kNetwork ? CLONE_NEWNET : CLONE_NEWPID;
+    if (network || entry.type == spec::NamespaceType::kPid) {
+      const int flag = network ? CLONE_NEWNET : CLONE_NEWPID;
       BERTH_ASSIGN(UniqueFd fd, os::open_namespace(entry.path, flag), "linux.namespaces");
       settings_.inherit_fds.emplace_back(external_namespace_key(entry.type),
                                          kFirstPassed + static_cast<int>(passed_.size()));
@@ -187,9 +218,28 @@ Result<> Restore::set_namespaces() {
   return {};
 }
 
+/// Where the stage attaches what is more than a path: empty on the host, and gone with us.
+Result<> Restore::make_tree_places() {
+  for (auto& mount : plan_.mounts) {
+    const auto found = request_.container.mount_trees.find(mount.spec_index);
+    if (mount.kind != MountKind::kBind || found == request_.container.mount_trees.end()) continue;
+    struct stat st{};
+    if (::fstat(found->second.get(), &st) != 0) return fail_errno(errno, "stat the source of " + mount.target);
+    mount.source = request_.root_folder + "." + std::to_string(mount.spec_index);
+    tree_places_.push_back(mount.source);
+    if (S_ISDIR(st.st_mode)) {
+      BERTH_TRY(os::make_dirs(mount.source, kPrivateMode), mount.target);
+    } else {
+      BERTH_ASSIGN(const UniqueFd file, os::open_file(mount.source, O_WRONLY | O_CREAT, 0600), mount.target);
+    }
+  }
+  return {};
+}
+
 /// What is known before the stage is there; see complete().
 Result<> Restore::set_mounts() {
   BERTH_ASSIGN(plan_, plan_mounts(spec_, request_.container.bundle), "config");
+  BERTH_TRY(make_tree_places(), "mounts");
   BERTH_ASSIGN(const auto shown, cgroup_bind_mounts(spec_, cgroup_), "cgroup");
   for (const auto& mount : plan_.mounts) {
     if (mount.kind != MountKind::kCgroup) continue;
@@ -295,6 +345,7 @@ Result<os::Child> Restore::start(int socket_fd) {
 }
 
 Result<> Restore::complete(pid_t pid, CriuSettings& settings) {
+  criu_pid_ = pid;
   std::size_t next = 0;
   for (const auto& mount : plan_.mounts) {
     if (mount.kind != MountKind::kBind) continue;
@@ -340,9 +391,40 @@ Result<> Restore::namespaces_are_there(pid_t pid) {
   return run_hooks(spec_.hooks->create_runtime, "createRuntime", state);
 }
 
+/// All are there and held by criu, which was born among them and must not stop with them.
+Result<> Restore::freeze() {
+  const os::CgroupLayout& layout = *cgroup_.layout();
+  BERTH_ASSIGN(const auto own, os::own_cgroups(layout), "cgroup of our own");
+  const std::string path = own.front().substr(1) + (own.front() == "/" ? "" : "/") + "cgroup.procs";
+  BERTH_TRY(os::write_existing_at(layout.hierarchies.front().root.get(), path, std::to_string(criu_pid_)),
+            "move criu out of the cgroup");
+  return cgroup_.freeze(true);
+}
+
+/// What keeps the processes from more than they may: not every criu brings all of it back, and one that was let go
+/// without it cannot be told from others any more.
+Result<> Restore::check_restraints() const {
+  const bool sealed = spec_.process && spec_.process->no_new_privileges;
+  const bool filtered = spec_.linux->seccomp.has_value();
+  if (!sealed && !filtered) return {};
+  BERTH_ASSIGN(const auto pids, cgroup_.pids(), "restored processes");
+  for (const pid_t pid : pids) {
+    BERTH_ASSIGN(const std::string status, os::read_file("/proc/" + std::to_string(pid) + "/status", kSmallFile),
+                 "restored process");
+    if (sealed && !status.contains("\nNoNewPrivs:\t1\n")) {
+      return fail(Code::kUnsupported, "this criu does not restore no_new_privs, which the container is to have");
+    }
+    if (filtered && !status.contains("\nSeccomp:\t2\n")) {
+      return fail(Code::kUnsupported, "criu has not restored the seccomp filter, which the container is to have");
+    }
+  }
+  return {};
+}
+
 Result<> Restore::on_notice(CriuNotice& notice) {
   BERTH_TRY(know(notice.pid), "restore");
   if (notice.script == "setup-namespaces") return namespaces_are_there(notice.pid);
+  if (notice.script == "pre-resume" && request_.frozen) return freeze();
   if (notice.script == "orphan-pts-master" && !process_.console.valid()) process_.console = std::move(notice.fd);
   return {};
 }
@@ -374,6 +456,7 @@ Result<Process> Restore::run() {
   run.on_notice = [this](CriuNotice& notice) { return on_notice(notice); };
   auto response = run_criu(std::move(run));
   auto known = response ? know(response->restored_pid) : Result<>();
+  if (response && known && request_.frozen) known = check_restraints();
   if (response && known) return std::move(process_);
   if (process_.pidfd.valid()) {
     ignore(os::pidfd_signal(process_.pidfd.get(), SIGKILL), "criu has ended it");
@@ -383,6 +466,18 @@ Result<Process> Restore::run() {
 }
 
 }  // namespace
+
+void add_time_namespace(spec::Spec& spec, pid_t pid) {
+  if (spec.linux->find_namespace(spec::NamespaceType::kTime) != nullptr) return;
+  struct stat own{};
+  struct stat theirs{};
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/time";
+  if (::stat("/proc/self/ns/time", &own) != 0 || ::stat(path.c_str(), &theirs) != 0) return;
+  if (own.st_ino == theirs.st_ino) return;
+  spec::Namespace time;
+  time.type = spec::NamespaceType::kTime;
+  spec.linux->namespaces.push_back(std::move(time));
+}
 
 Result<Process> restore_checkpoint(const RestoreRequest& request, const Cgroup& cgroup,
                                    const std::function<Result<>(pid_t)>& joined) {
