@@ -124,4 +124,19 @@ class CountingPods : public HostTest<Traits> {
   }
 };
 
+/// The same where criu works; each test leaves no draft of a checkpoint.
+template <class Traits = PlainNode>
+class CriuPods : public CountingPods<Traits> {
+ protected:
+  void SetUp() override {
+    if (!criu_works()) GTEST_SKIP() << "criu does not work on this kernel";
+    CountingPods<Traits>::SetUp();
+  }
+  void TearDown() override {
+    if (this->IsSkipped()) return;
+    this->expect_no_drafts();
+    CountingPods<Traits>::TearDown();
+  }
+};
+
 }  // namespace berth::test

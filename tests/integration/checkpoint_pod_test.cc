@@ -16,17 +16,8 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-class CheckpointPodTest : public CountingPods<> {
+class CheckpointPodTest : public CriuPods<> {
  protected:
-  void SetUp() override {
-    if (!criu_works()) GTEST_SKIP() << "criu does not work on this kernel";
-    CountingPods::SetUp();
-  }
-  void TearDown() override {
-    if (IsSkipped()) return;
-    expect_no_drafts();
-    CountingPods::TearDown();
-  }
   static std::string listed(const std::string& archive) {
     const auto ran = must(run_program({"tar", "-tvf", archive}));
     EXPECT_EQ(ran.code, 0) << ran.err;
@@ -384,18 +375,7 @@ struct NetworkedNode {
   }
 };
 
-class NetworkedRestoreTest : public CountingPods<NetworkedNode> {
- protected:
-  void SetUp() override {
-    if (!criu_works()) GTEST_SKIP() << "criu does not work on this kernel";
-    CountingPods::SetUp();
-  }
-  void TearDown() override {
-    if (IsSkipped()) return;
-    expect_no_drafts();
-    CountingPods::TearDown();
-  }
-};
+class NetworkedRestoreTest : public CriuPods<NetworkedNode> {};
 
 TEST_F(NetworkedRestoreTest, APodGetsAnAddressOfItsOwnAndListensOnIt) {
   auto config = host().pod_config("old");
