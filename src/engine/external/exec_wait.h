@@ -18,8 +18,8 @@ class ExecWait final {
   explicit ExecWait(std::chrono::milliseconds limit = kLimit) : limit_(limit) {}
 
   /// Blocks until process `pid`, held by `pidfd` (borrowed), executes another file than `before` or has ended; for the
-  /// limit at most, and not at all when the runtime is known by an earlier start to stay what it is. It is never taken
-  /// for such a one after any of its processes was seen to have executed something, be it later than the limit.
+  /// limit at most, and not at all while a process of an earlier start lives that has stayed what it was. It is never
+  /// taken for such a one after any of its processes was seen to have executed something, be it later than the limit.
   void wait(pid_t pid, int pidfd, const os::Executed& before);
 
  private:
@@ -28,7 +28,7 @@ class ExecWait final {
     UniqueFd pidfd;
     os::Executed before;
   };
-  [[nodiscard]] bool was_only_late() const;
+  void look_again();
 
   std::chrono::milliseconds limit_;
   bool executes_ = false;

@@ -74,6 +74,16 @@ TEST(ExecWait, OneThatWasLateIsWaitedForAgain) {
   EXPECT_GE(next.wait(wait), kLimit) << "it is known to execute programs";
 }
 
+TEST(ExecWait, OfOneThatHasEndedNothingIsConcluded) {
+  ExecWait wait(kLimit);
+  {
+    const Shell late;
+    EXPECT_GE(late.wait(wait), kLimit);
+  }
+  const Shell next;
+  EXPECT_GE(next.wait(wait), kLimit);
+}
+
 TEST(ExecWait, OneThatWasInTimeIsNeverTakenForOneThatStays) {
   ExecWait wait(kPatience);
   const Shell program;
