@@ -189,11 +189,11 @@ Result<std::unique_ptr<engine::Container>> Engine::create(engine::CreateRequest 
   if (!others.empty()) return fail(Code::kExists, "cgroup " + cgroup_path + " has processes already");
   if (parts.oom != nullptr) parts.oom->add(*parts.layout, parts.cgroup_path);
   auto made = create_in(request, parts);
+  // One that does not answer may still create it later. What follows says nothing about the shim.
+  if (!made && made.error().code() == Code::kUnavailable && parts.link != nullptr) kill_program(parts.link.get());
   if (made && request.spec.linux && request.spec.linux->resources)
     made = tell_limits(parts, *request.spec.linux->resources);
   if (made) return std::make_unique<ForeignContainer>(std::move(parts));
-  // One that does not answer may still create it later.
-  if (made.error().code() == Code::kUnavailable && parts.link != nullptr) kill_program(parts.link.get());
   if (auto cleared = clear_container(parts); !cleared) {
     log_error("a container that could not be created leaves something",
               {{"container", request.id}, {"err", cleared.error().text()}});
