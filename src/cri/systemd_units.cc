@@ -13,11 +13,11 @@ namespace berth::cri {
 namespace {
 
 /// What systemd has there, or somebody who went round it.
-bool has_children(const os::CgroupLayout& cgroups, const std::string& path) {
+Result<bool> has_children(const os::CgroupLayout& cgroups, const std::string& path) {
   const auto* const hierarchy = cgroups.find("name=systemd");
-  if (hierarchy == nullptr) return false;
-  const auto children = os::child_cgroups(hierarchy->root.get(), path);
-  return children && !children->empty();
+  if (hierarchy == nullptr) return fail(Code::kUnavailable, "there is no hierarchy of systemd's");
+  BERTH_ASSIGN(const auto children, os::child_cgroups(hierarchy->root.get(), path), "look into " + path);
+  return !children.empty();
 }
 
 }  // namespace
@@ -29,8 +29,10 @@ Result<> ServiceImpl::end_unit(const std::string& path) {
 }
 
 Result<bool> ServiceImpl::end_empty_slice(const std::string& path) {
-  // Who ends a slice ends all in it, and that may be another's.
-  if (path == parent_path_ || has_children(cgroups_, path)) return false;
+  if (path == parent_path_) return false;
+  // Who ends a slice ends all in it, and that may be another's: not without having looked.
+  BERTH_ASSIGN(const bool used, has_children(cgroups_, path), "slice");
+  if (used) return false;
   BERTH_TRY(end_unit(path), "slice");
   return true;
 }

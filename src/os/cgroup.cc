@@ -165,9 +165,13 @@ Result<std::vector<std::string>> child_cgroups(int root_fd, const std::string& p
     if (dir.error().code() == Code::kNotFound) return names;
     return fail(std::move(dir).error());
   }
+  errno = 0;
   while (const dirent* entry = ::readdir(dir->get())) {  // NOLINT(concurrency-mt-unsafe): an own stream
     if (entry->d_type == DT_DIR && entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+    errno = 0;
   }
+  // The folder may go while it is read: then it has none.
+  if (errno != 0 && errno != ENOENT && errno != ENODEV) return fail_errno(errno, "list cgroup " + path);
   return names;
 }
 
