@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/strings.h"
 #include "os/file.h"
 #include "os/spawn.h"
@@ -82,14 +83,11 @@ std::string default_apparmor_profile() {
   return text;
 }
 
-Result<> load_default_apparmor_profile() {
+namespace {
+
+Result<> run_parser() {
   const auto parser = find_parser();
-  if (!parser) {
-    const auto loaded = os::read_file(kProfiles, kMaxProfiles);
-    // Whoever installed this machine may have brought it.
-    if (loaded && has_apparmor_profile(*loaded, kDefaultAppArmorProfile)) return {};
-    return fail(Code::kUnavailable, "the program apparmor_parser is not installed");
-  }
+  if (!parser) return fail(Code::kUnavailable, "the program apparmor_parser is not installed");
   os::RunOptions run;
   run.spawn.argv = {*parser, "--skip-cache", "--replace"};
   run.spawn.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
@@ -100,10 +98,23 @@ Result<> load_default_apparmor_profile() {
   return fail(Code::kInternal, *parser + ": " + std::string(trim(output.err)));
 }
 
+}  // namespace
+
+Result<> load_default_apparmor_profile() {
+  auto done = run_parser();
+  if (done) return {};
+  // An earlier start, or whoever installed this machine, may have brought it.
+  const auto loaded = os::read_file(kProfiles, kMaxProfiles);
+  if (!loaded || !has_apparmor_profile(*loaded, kDefaultAppArmorProfile)) return done;
+  log_warn("the AppArmor profile of containers stays as it was loaded before",
+           {{"profile", kDefaultAppArmorProfile}, {"err", done.error().text()}});
+  return {};
+}
+
 bool has_apparmor_profile(std::string_view loaded, std::string_view name) {
   for (const auto line : split(loaded, '\n')) {
-    // "NAME (enforce)"
-    if (line.starts_with(name) && line.substr(name.size()).starts_with(" (")) return true;
+    // With (complain) it would forbid nothing.
+    if (line.starts_with(name) && line.substr(name.size()).starts_with(" (enforce)")) return true;
   }
   return false;
 }
