@@ -129,6 +129,11 @@ Result<std::vector<FileSize>> files_in(const std::string& folder) {
   return all;
 }
 
+Result<> in_time(SteadyTime deadline) {
+  if (std::chrono::steady_clock::now() < deadline) return {};
+  return fail(Code::kTimeout, "the time is over");
+}
+
 Result<Draft> Draft::begin(const std::string& notes, const std::string& parent) {
   Draft draft;
   BERTH_ASSIGN(draft.parent_, os::open_file(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "open");

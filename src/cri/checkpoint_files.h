@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "cri/records.h"
@@ -24,6 +25,9 @@ using FileSize = std::pair<std::string, std::uint64_t>;
 /// The files below `folder`, sorted. Errors: kCorrupt anything but files and folders of at most two levels; kExhausted
 /// more than 100,000.
 [[nodiscard]] Result<std::vector<FileSize>> files_in(const std::string& folder);
+
+/// kTimeout once `deadline` is over: asked before a checkpoint or a pod is shown, which no caller waits for any more.
+[[nodiscard]] Result<> in_time(SteadyTime deadline);
 
 /// A name of ours in a folder of the caller's, where something is made before it gets its name. The intent is noted in
 /// a folder of ours first, so that a daemon that dies leaves nothing: see clear_noted().

@@ -156,6 +156,7 @@ Result<> ServiceImpl::checkpoint_locked(Operation& operation, const std::string&
                "location");
   BERTH_TRY(write_folder_tar(files.path(), out.get()), "archive");
   BERTH_TRY(failpoint("checkpoint.archived"), "checkpoint");
+  BERTH_TRY(in_time(deadline), "archive");
   BERTH_TRY(archive.publish(location.substr(slash + 1)), "location");
   crashpoint("checkpoint.published");
   return {};
@@ -171,13 +172,16 @@ Result<> ServiceImpl::copy_log(const std::string& path, const std::string& to) {
   if (!S_ISREG(st.st_mode)) return {};
   BERTH_ASSIGN(const UniqueFd out, os::open_file(to, O_WRONLY | O_CREAT | O_EXCL, 0600), "copy");
   std::string buffer(1U << 20, '\0');
-  for (;;) {
-    const ssize_t n = ::read(log->get(), buffer.data(), buffer.size());
+  // The container goes on, and writes.
+  for (auto left = static_cast<std::size_t>(st.st_size); left > 0;) {
+    const ssize_t n = ::read(log->get(), buffer.data(), std::min(buffer.size(), left));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return fail_errno(errno, "read " + path);
     if (n == 0) return {};
     BERTH_TRY(os::write_all(out.get(), std::string_view(buffer).substr(0, static_cast<std::size_t>(n))), "copy");
+    left -= static_cast<std::size_t>(n);
   }
+  return {};
 }
 
 }  // namespace berth::cri

@@ -107,6 +107,7 @@ Result<> ServiceImpl::checkpoint_pod_locked(Operation& operation, const std::str
   const Stage stage(operation, "finish the checkpoint", request.output_path());
   BERTH_TRY(write_pod_dump(*sandbox, containers, draft.path()), "output_path");
   BERTH_TRY(failpoint("checkpoint-pod.dumped"), "checkpoint");
+  BERTH_TRY(in_time(deadline), "output_path");
   BERTH_TRY(draft.publish(kPodCheckpoint), "output_path");
   crashpoint("checkpoint-pod.published");
   return {};

@@ -233,6 +233,7 @@ Result<std::string> ServiceImpl::restore_new(Operation& operation, const pb::Res
   const auto pod = make_pod(id);
   const OperationLock::Guard guard(pod->turn, operation);
   auto done = restore_containers(operation, id, checkpoint, configs, deadline);
+  if (done) done = in_time(deadline);
   if (done) done = show_restored(id, *pod);
   if (done) return id;
   crashpoint("restore.failed");

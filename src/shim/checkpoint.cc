@@ -69,7 +69,10 @@ class Worker final {
   Result<> dump(const Subject& subject);
   Result<> write_layer(const Subject& subject);
   Result<> write_shm();
+  // The channel is read at the end, and nobody may stand still for want of room in it.
   void step(std::string text) {
+    constexpr unsigned kMaxSteps = 128;
+    if (++steps_ > kMaxSteps) return;
     os::ChannelMessage message;
     message.kind = static_cast<std::uint32_t>(Word::kStep);
     message.text = std::move(text);
@@ -80,6 +83,7 @@ class Worker final {
   std::string shm_folder_;
   std::string shm_file_;
   int channel_fd_;
+  unsigned steps_ = 0;
 };
 
 Result<> Worker::work() {

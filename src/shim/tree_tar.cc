@@ -80,6 +80,11 @@ Result<std::vector<std::pair<std::string, std::string>>> xattrs_of(int fd, const
   if (size < 0) return fail_errno(errno, "attributes of " + path);
   names.resize(static_cast<std::size_t>(size));
   for (const auto name : split(names, '\0')) {
+    // Its content is of layers below, which an archive of this one has not.
+    if (name == "trusted.overlay.metacopy" || name == "trusted.overlay.redirect") {
+      return fail(Code::kUnsupported, path + ": overlayfs has only changes of it in this layer (" + std::string(name) +
+                                          "); turn its options metacopy and redirect_dir off");
+    }
     if (!kept(name)) continue;
     std::string value(kMaxXattrs, '\0');
     const std::string text(name);
@@ -191,7 +196,13 @@ Result<> TreeTar::folder(int fd, const std::string& path, int depth) {
   const std::string before = path.empty() ? "" : path + "/";
   if (kind_ == TreeKind::kLayer && is_opaque(fd)) BERTH_TRY(hide(before, ".wh..wh..opq"), "write");
   BERTH_ASSIGN(const auto names, names_in(fd, path), "read");
-  for (const auto& name : names) BERTH_TRY(entry(fd, name, before + name, depth), "write");
+  for (const auto& name : names) {
+    if (name.starts_with(".wh.")) {
+      return fail(Code::kUnsupported,
+                  before + name + ": in an archive of a layer such a name says that a file is deleted");
+    }
+    BERTH_TRY(entry(fd, name, before + name, depth), "write");
+  }
   return {};
 }
 

@@ -95,6 +95,21 @@ TEST_F(TreeTarTest, OfALayerWhatItHidesIsSaid) {
   EXPECT_THAT(tar({"-tf", archive()}), Not(HasSubstr(".wh.")));
 }
 
+TEST_F(TreeTarTest, WhatALayerAloneDoesNotTellIsRefused) {
+  ASSERT_TRUE(os::make_dirs(tree("moved")).has_value());
+  ASSERT_EQ(::setxattr(tree("moved").c_str(), "trusted.overlay.redirect", "from", 4, 0), 0);
+  auto done = write(TreeKind::kLayer);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), Code::kUnsupported);
+  EXPECT_THAT(done.error().text(), HasSubstr("redirect_dir"));
+  ASSERT_EQ(::removexattr(tree("moved").c_str(), "trusted.overlay.redirect"), 0);
+  ASSERT_TRUE(os::write_file_atomic(tree("moved/.wh.name"), "").has_value());
+  done = write(TreeKind::kPlain);
+  ASSERT_FALSE(done.has_value());
+  EXPECT_EQ(done.error().code(), Code::kUnsupported);
+  EXPECT_THAT(done.error().text(), HasSubstr("moved/.wh.name"));
+}
+
 TEST_F(TreeTarTest, ATreeTooDeepIsRefused) {
   UniqueFd at(::open(tree("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   for (int i = 0; i < 505; ++i) {
