@@ -237,7 +237,7 @@ Result<std::string> ServiceImpl::restore_new(Operation& operation, const pb::Res
   if (done) done = show_restored(id, *pod);
   if (done) return id;
   crashpoint("restore.failed");
-  // Nothing of it was ever shown.
+  // Nobody was told its id.
   auto marked = registry_->update_sandbox(id, [](SandboxRecord& next) {
     next.state = SandboxState::kRemoving;
     return true;
