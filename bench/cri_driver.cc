@@ -22,18 +22,19 @@ pb::PodSandboxConfig pod_config(const Peer& peer, int index) {
   config.mutable_metadata()->set_namespace_("bench");
   config.mutable_metadata()->set_uid("uid-" + peer.name + "-" + std::to_string(index));
   config.set_hostname("bench");
-  config.set_log_directory("/tmp/berth-bench-logs-" + peer.name);
+  config.set_log_directory(peer.logs.empty() ? "/tmp/berth-bench-logs-" + peer.name : peer.logs);
   config.mutable_linux()->set_cgroup_parent(peer.cgroup + "/pods");
   config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pb::CONTAINER);
   return config;
 }
 
-pb::ContainerConfig container_config(const std::string& image, const std::string& volume) {
+pb::ContainerConfig container_config(const std::string& image, const std::vector<std::string>& command,
+                                     const std::string& volume) {
   pb::ContainerConfig config;
   config.mutable_metadata()->set_name("main");
   config.mutable_image()->set_image(image);
-  config.add_command("/bin/sleep");
-  config.add_args("1000000");
+  config.add_command(command[0]);
+  for (std::size_t i = 1; i < command.size(); ++i) config.add_args(command[i]);
   config.set_log_path("main.log");
   if (!volume.empty()) {
     auto& mount = *config.add_mounts();
@@ -95,7 +96,7 @@ Result<Pod> Driver::up(int index, PodTimes& times, const std::string& volume) {
   auto step = Clock::now();
   pb::CreateContainerRequest create;
   create.set_pod_sandbox_id(pod.sandbox_id);
-  *create.mutable_config() = container_config(image_, volume);
+  *create.mutable_config() = container_config(image_, command_, volume);
   *create.mutable_sandbox_config() = config;
   BERTH_ASSIGN(const auto created, call(&Stub::CreateContainer, create, "CreateContainer"), "up");
   times.create = since(step);
@@ -139,6 +140,16 @@ Result<Micros> Driver::exec(const Pod& pod) {
   const auto took = since(begin);
   if (reply.exit_code() != 0) return fail(Code::kInternal, peer_.name + ": /bin/true ended with an error");
   return took;
+}
+
+Result<std::string> Driver::output(const Pod& pod, const std::vector<std::string>& argv) {
+  pb::ExecSyncRequest request;
+  request.set_container_id(pod.container_id);
+  for (const auto& word : argv) request.add_cmd(word);
+  request.set_timeout(110);
+  BERTH_ASSIGN(const auto reply, call(&Stub::ExecSync, request, "ExecSync"), "exec");
+  if (reply.exit_code() == 0) return reply.stdout();
+  return fail(Code::kInternal, peer_.name + ": " + argv[0] + " ended with an error: " + reply.stderr());
 }
 
 Result<std::uint64_t> Driver::cpu_ns() const {

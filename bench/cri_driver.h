@@ -18,6 +18,8 @@ struct Peer {
   std::string socket;
   /// The cgroup below which the daemon and all its pods run, for CPU time; its cpuacct.usage is read.
   std::string cgroup;
+  /// The folder of its pods' logs; empty: /tmp/berth-bench-logs-NAME.
+  std::string logs{};
 };
 
 /// How long the steps of one pod took, as the client saw them.
@@ -41,12 +43,16 @@ class Driver {
 
   [[nodiscard]] const Peer& peer() const { return peer_; }
   Result<> pull();
-  /// Starts a pod with one container running `sleep`. `index` makes its name unique.
+  /// What the containers of later pods run, instead of `sleep`.
+  void set_command(std::vector<std::string> command) { command_ = std::move(command); }
+  /// Starts a pod with one container running `sleep` or set_command()'s. `index` makes its name unique.
   /// `volume`: a folder of the host for /volume; empty: none.
   Result<Pod> up(int index, PodTimes& times, const std::string& volume = "");
   Result<> down(const Pod& pod, PodTimes& times);
   /// The median-worthy time of one ExecSync of /bin/true in `pod`.
   Result<Micros> exec(const Pod& pod);
+  /// What a program of the container says, by ExecSync with a deadline of two minutes. kInternal: it fails.
+  Result<std::string> output(const Pod& pod, const std::vector<std::string>& argv);
   /// For other calls. Thread-safe.
   [[nodiscard]] pb::RuntimeService::Stub& runtime() const { return *runtime_; }
   [[nodiscard]] pb::ImageService::Stub& images() const { return *images_; }
@@ -60,6 +66,7 @@ class Driver {
 
   Peer peer_;
   std::string image_;
+  std::vector<std::string> command_ = {"/bin/sleep", "1000000"};
   std::unique_ptr<pb::RuntimeService::Stub> runtime_;
   std::unique_ptr<pb::ImageService::Stub> images_;
 };
