@@ -124,11 +124,17 @@ std::string cgroup_parent(const Config& config, berth::cri::CgroupDriver driver)
   return driver == berth::cri::CgroupDriver::kSystemd ? "berth.slice" : "/berth";
 }
 
+berth::image::LayersAs form_of_layers(std::string_view word) {
+  if (word == "erofs") return berth::image::LayersAs::kErofs;
+  return word == "directory" ? berth::image::LayersAs::kDirectory : berth::image::LayersAs::kAuto;
+}
+
 Result<std::unique_ptr<berth::image::Store>> open_images(const Config& config) {
   return berth::image::Store::open({.root = config.root + "/images",
                                     .platform = config.image.platform,
                                     .default_registry = config.image.default_registry,
                                     .insecure_registries = config.image.insecure_registries,
+                                    .layers = form_of_layers(config.image.layers),
                                     .max_parallel_layers = config.image.max_parallel_layers,
                                     .progress_timeout_s = config.image.pull_progress_timeout_s,
                                     .max_layer_bytes = config.image.max_layer_bytes});

@@ -52,6 +52,7 @@ struct Config {
     std::string platform{};                          ///< "os/arch[/variant]"; empty: this machine's
     std::string default_registry = "docker.io";      ///< host[:port]
     std::vector<std::string> insecure_registries{};  ///< host[:port] or "*.domain[:port]" allowed over http
+    std::string layers = "auto";                     ///< "auto", "erofs" or "directory"
     unsigned max_parallel_layers = 3;                ///< 1 to 64
     unsigned pull_progress_timeout_s = 60;        ///< 1 to 3600: a download that moves no byte for so long is given up
     std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked; at least 1 MiB

@@ -72,6 +72,7 @@ plugin_timeout_s = 5
 platform = "linux/arm64/v8"
 default_registry = "registry.example:5000"
 insecure_registries = ["10.0.0.1:5000", "*.lab.example", "[fd00::1]:5000"]
+layers = "directory"
 max_parallel_layers = 8
 pull_progress_timeout_s = 10
 max_layer_bytes = 1048576
@@ -112,6 +113,7 @@ engine = "vm"
   EXPECT_EQ(config.image.platform, "linux/arm64/v8");
   EXPECT_EQ(config.image.default_registry, "registry.example:5000");
   EXPECT_EQ(config.image.insecure_registries.size(), 3U);
+  EXPECT_EQ(config.image.layers, "directory");
   EXPECT_EQ(config.image.max_parallel_layers, 8U);
   EXPECT_EQ(config.image.pull_progress_timeout_s, 10U);
   EXPECT_EQ(config.image.max_layer_bytes, 1048576U);
@@ -187,6 +189,7 @@ TEST(Config, ValuesAreChecked) {
        "network.subnet: \"10.256.0.0/16\" must be an IPv4 network like \"10.88.0.0/16\""},
       {"network.mtu = -1", "network.mtu: must be 0 or from 68 to 65535"},
       {"network.mtu = 1.5", "network.mtu: expected a whole number, found a number with a fraction"},
+      {"image.layers = \"btrfs\"", "image.layers: \"btrfs\" must be one of auto, erofs, directory"},
       {"image.max_parallel_layers = 0", "image.max_parallel_layers: must be from 1 to 64"},
       {"image.platform = \"amd64\"", "image.platform: \"amd64\" must be like \"linux/amd64\" or \"linux/arm64/v8\""},
       {"image.default_registry = \"https://docker.io\"",

@@ -15,6 +15,7 @@ namespace berth::config {
 
 namespace {
 
+constexpr std::array<std::string_view, 3> kLayerForms = {"auto", "erofs", "directory"};
 constexpr std::array<std::string_view, 6> kEngines = {"process", "external", "vm", "unikernel", "wasm", "sandbox"};
 constexpr std::array<std::string_view, 4> kLogLevels = {"debug", "info", "warn", "error"};
 constexpr std::size_t kMaxSocketPath = 107;    // unix(7): sun_path holds 108 bytes with the NUL
@@ -156,6 +157,11 @@ Fault check_engine(std::string_view engine) {
   return fault(std::move(text));
 }
 
+Fault check_layers(std::string_view form) {
+  if (std::find(kLayerForms.begin(), kLayerForms.end(), form) != kLayerForms.end()) return {};
+  return fault("must be one of " + words(kLayerForms));
+}
+
 Fault check_handler_name(std::string_view name) {
   return is_handler_name(name) ? Fault{} : fault("must be the name of a handler");
 }
@@ -187,6 +193,7 @@ std::vector<Key> keys_of(Config& c) {
       {"image", "platform", &c.image.platform, check_platform},
       {"image", "default_registry", &c.image.default_registry, check_registry},
       {"image", "insecure_registries", &c.image.insecure_registries, check_registry_pattern},
+      {"image", "layers", &c.image.layers, check_layers},
       {"image", "max_parallel_layers", &c.image.max_parallel_layers, nullptr, 1, 64},
       {"image", "pull_progress_timeout_s", &c.image.pull_progress_timeout_s, nullptr, 1, kHour},
       {"image", "max_layer_bytes", &c.image.max_layer_bytes, nullptr, 1U << 20, INT64_MAX},

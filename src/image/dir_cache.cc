@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 
 #include "os/file.h"
 
@@ -41,6 +43,22 @@ Result<int> DirCache::open(const std::string& path) {
     return by_link_.fd.get();
   }
   return levels_.back().fd.get();
+}
+
+Result<std::string> DirCache::real_path(const std::string& path) const {
+  if (!by_link_.fd || by_link_.path != path) return path;
+  const auto name = [](int fd) -> Result<std::string> {
+    std::string text(PATH_MAX, '\0');
+    const ssize_t size = ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), text.data(), text.size());
+    if (size < 0) return fail_errno(errno, "look where a link leads");
+    text.resize(static_cast<std::size_t>(size));
+    return text;
+  };
+  BERTH_ASSIGN(const std::string root, name(root_fd_), "directory");
+  BERTH_ASSIGN(const std::string here, name(by_link_.fd.get()), "directory");
+  if (here == root) return std::string();
+  if (!here.starts_with(root + "/")) return fail(Code::kCorrupt, "a link on its path leads nowhere");
+  return here.substr(root.size() + 1);
 }
 
 void DirCache::forget(const std::string& path) {

@@ -16,6 +16,8 @@ class DirCache final {
   /// A borrowed descriptor of the directory `path`, valid until the next call. Symlinks on the way are followed inside
   /// the root only. kNotFound when a part is missing; kCorrupt when a part is no directory or the links go in circles.
   Result<int> open(const std::string& path);
+  /// The path of what open(path) gave last, without the links that led there.
+  Result<std::string> real_path(const std::string& path) const;
   /// Forgets `path` and all below it: it is about to be replaced.
   void forget(const std::string& path);
 

@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <set>
 
 #include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "image/archive_layer.h"
 #include "image/digest.h"
 #include "image/layer_writer.h"
 #include "image/records.h"
@@ -19,6 +21,7 @@
 namespace berth::image {
 namespace {
 
+constexpr std::string_view kIndexEnd = ".erofs";
 constexpr std::size_t kMaxRecord = 64U << 20;
 constexpr std::size_t kMaxMeta = 8U << 20;
 constexpr std::string_view kFolders[] = {"meta", "layers", "images", "refs", "containers", "tmp", "empty"};
@@ -63,6 +66,15 @@ Result<Disk> Disk::open(const std::string& root) {
 std::string Disk::layer_dir(const std::string& diff_id) const {
   return root_ + "/layers/" + std::string(digest_hex(diff_id));
 }
+std::string Disk::archive_path(const std::string& diff_id) const {
+  return layer_dir(diff_id) + kArchiveFile;
+}
+std::string Disk::layer_index(const std::string& diff_id) const {
+  return layer_dir(diff_id) + kIndexFile;
+}
+std::string Disk::image_index(const std::string& id) const {
+  return root_ + "/images/" + std::string(digest_hex(id)) + std::string(kIndexEnd);
+}
 std::string Disk::image_path(const std::string& id) const {
   return root_ + "/images/" + std::string(digest_hex(id)) + ".json";
 }
@@ -91,7 +103,7 @@ Result<> Disk::load_layers(Loaded& out) {
     auto text = os::read_file(dir + "/info.json", kMaxRecord);
     auto record = text ? read_layer_record(*text) : Result<LayerRecord>(fail(text.error()));
     if (record && digest_hex(record->diff_id) != name) record = fail(Code::kCorrupt, "its folder has another name");
-    if (record && record->boot_id != boot_id_ && !os::exists(dir + "/synced")) {
+    if (record && !record->durable && record->boot_id != boot_id_ && !os::exists(dir + "/synced")) {
       record = fail(Code::kCorrupt, "the machine stopped before it was on disk");
     }
     if (!record) {
@@ -107,6 +119,7 @@ Result<> Disk::load_layers(Loaded& out) {
 Result<> Disk::load_images(Loaded& out) {
   BERTH_ASSIGN(const auto names, os::list_dir(root_ + "/images"), "images");
   for (const std::string& name : names) {
+    if (name.ends_with(kIndexEnd)) continue;  // drop_indexes() looks at those
     const std::string path = root_ + "/images/" + name;
     auto text = os::read_file(path, kMaxRecord);
     auto record = text ? read_image_record(*text) : Result<ImageRecord>(fail(text.error()));
@@ -167,8 +180,21 @@ Result<std::string> Disk::set_aside(const std::string& path) const {
 
 Result<> Disk::publish_layer(const std::string& dir, LayerRecord record) const {
   record.boot_id = boot_id_;
-  BERTH_TRY(os::write_file_atomic(dir + "/info.json", write_layer_record(record)), "publish layer");
-  return rename_path(dir, layer_dir(record.diff_id));
+  const auto sync = record.durable ? os::Sync::kYes : os::Sync::kNo;
+  BERTH_TRY(os::write_file_atomic(dir + "/info.json", write_layer_record(record), 0644, sync), "publish layer");
+  BERTH_TRY(rename_path(dir, layer_dir(record.diff_id)), "publish layer");
+  return record.durable ? os::fsync_path(root_ + "/layers") : Result<>();
+}
+
+Result<> Disk::drop_indexes(const std::vector<std::string>& owned_ids) const {
+  std::set<std::string> owned;
+  for (const std::string& id : owned_ids) owned.insert(image_index(id));
+  BERTH_ASSIGN(const auto names, os::list_dir(root_ + "/images"), "images");
+  for (const std::string& name : names) {
+    const std::string path = root_ + "/images/" + name;
+    if (name.ends_with(kIndexEnd) && !owned.contains(path)) BERTH_TRY(os::remove_file(path), "images");
+  }
+  return {};
 }
 
 Result<> Disk::sync_layers(const std::vector<std::string>& diff_ids) const {
@@ -212,7 +238,8 @@ Result<> Disk::write_image(const ImageRecord& record) const {
   return os::write_file_atomic(image_path(record.id), write_image_record(record), 0600, os::Sync::kYes);
 }
 Result<> Disk::remove_image(const std::string& id) const {
-  return os::remove_file(image_path(id));
+  BERTH_TRY(os::remove_file(image_path(id)), "record");
+  return os::remove_file(image_index(id));
 }
 
 Result<> Disk::write_ref(const RefRecord& record) const {

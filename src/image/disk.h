@@ -10,15 +10,19 @@
 
 namespace berth::image {
 
-/// One unpacked layer, as layers/<hex>/info.json has it.
+/// One layer, as layers/<hex>/info.json has it.
 struct LayerRecord {
   std::string diff_id;
   std::uint64_t bytes = 0;
   std::uint64_t inodes = 0;
-  bool root_opaque = false;               ///< hides every layer below
-  bool has_root_entry = false;            ///< its root directory's owner and mode are the image's
-  std::vector<std::string> implied_dirs;  ///< see LayerStats
-  std::string boot_id;                    ///< the kernel's life in which it was written
+  std::uint64_t archive_bytes = 0;             ///< of a layer kept as its archive with an index; 0: an unpacked tree
+  bool root_opaque = false;                    ///< hides every layer below
+  bool has_root_entry = false;                 ///< its root directory's owner and mode are the image's
+  bool durable = false;                        ///< it was flushed before it got its name
+  std::vector<std::string> implied_dirs = {};  ///< see LayerStats
+  std::string boot_id = {};                    ///< the kernel's life in which it was written
+
+  [[nodiscard]] bool archive() const { return archive_bytes != 0; }
 };
 
 /// One image, as images/<hex>.json has it. Its configuration is the meta blob `id`.
@@ -28,6 +32,7 @@ struct ImageRecord {
   std::vector<std::string> layers;  ///< diff ids, base first, none twice, without those that an opaque root hides
   std::uint64_t meta_bytes = 0;     ///< manifest and configuration
   std::int64_t pulled_ns = 0;       ///< wall time
+  bool index = false;               ///< its layers are archives, images/<hex>.erofs merges them
   bool removed = false;             ///< no longer an image for users; kept while containers use its layers
   std::uint32_t root_mode = 0755;   ///< of the root directory
   std::uint32_t root_uid = 0;
@@ -68,6 +73,11 @@ class Disk final {
   [[nodiscard]] std::string layer_dir(const std::string& diff_id) const;
   /// The layer's tree: what overlayfs gets.
   [[nodiscard]] std::string layer_tree(const std::string& diff_id) const { return layer_dir(diff_id) + "/fs"; }
+  /// Of a layer that is kept as its archive.
+  [[nodiscard]] std::string archive_path(const std::string& diff_id) const;
+  [[nodiscard]] std::string layer_index(const std::string& diff_id) const;
+  /// Of an image whose record says `index`.
+  [[nodiscard]] std::string image_index(const std::string& id) const;
   [[nodiscard]] std::string container_dir(const std::string& id) const { return root_ + "/containers/" + id; }
   [[nodiscard]] std::string empty_dir() const { return root_ + "/empty"; }
 
@@ -84,6 +94,8 @@ class Disk final {
   Result<std::string> read_meta(const std::string& digest) const;
   Result<> remove_meta(const std::string& digest) const;
   [[nodiscard]] Result<std::vector<std::string>> list_meta() const;
+  /// Removes what no image owns below images/.
+  Result<> drop_indexes(const std::vector<std::string>& owned_ids) const;
   Result<> write_image(const ImageRecord& record) const;
   Result<> remove_image(const std::string& id) const;
   Result<> write_ref(const RefRecord& record) const;

@@ -2,21 +2,21 @@
 
 namespace berth::image {
 
-Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::start(ExpectedLayer expected, UniqueFd root, std::uint32_t umask,
+Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::start(ExpectedLayer expected, std::unique_ptr<LayerForm> form,
                                                             TarLimits limits) {
   BERTH_ASSIGN(Sha256 blob, Sha256::start(), "unpack");
   BERTH_ASSIGN(Sha256 tar, Sha256::start(), "unpack");
   return std::unique_ptr<LayerUnpacker>(
-      new LayerUnpacker(std::move(expected), std::move(root), umask, limits, std::move(blob), std::move(tar)));
+      new LayerUnpacker(std::move(expected), std::move(form), limits, std::move(blob), std::move(tar)));
 }
 
-LayerUnpacker::LayerUnpacker(ExpectedLayer expected, UniqueFd root, std::uint32_t umask, TarLimits limits, Sha256 blob,
+LayerUnpacker::LayerUnpacker(ExpectedLayer expected, std::unique_ptr<LayerForm> form, TarLimits limits, Sha256 blob,
                              Sha256 tar)
     : expected_(std::move(expected)),
       blob_hash_(std::move(blob)),
       tar_hash_(std::move(tar)),
-      writer_(std::move(root), umask, expected_.max_bytes),
-      reader_(limits, writer_),
+      form_(std::move(form)),
+      reader_(limits, form_->entries()),
       decompressor_([this](Bytes bytes) { return unpacked(bytes); }) {}
 
 Result<> LayerUnpacker::push(Bytes bytes) {
@@ -36,6 +36,7 @@ Result<> LayerUnpacker::unpacked(Bytes bytes) {
   }
   unpacked_ += bytes.size();
   tar_hash_.update(bytes);
+  if (auto done = form_->raw(bytes); !done) return done;
   return reader_.push(bytes);
 }
 
@@ -52,8 +53,9 @@ Result<LayerStats> LayerUnpacker::finish() {
   if (const std::string got = tar_hash_.finish(); got != expected_.diff_id) {
     return fail(Code::kCorrupt, "the unpacked layer is " + got + ", the image configuration says " + expected_.diff_id);
   }
-  BERTH_TRY(writer_.finish(), "unpack");
-  return writer_.stats();
+  auto stats = form_->finish();
+  if (!stats) return fail(std::move(stats).error().in("unpack"));
+  return stats;
 }
 
 }  // namespace berth::image

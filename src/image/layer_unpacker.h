@@ -4,7 +4,7 @@
 
 #include "image/decompress.h"
 #include "image/digest.h"
-#include "image/layer_writer.h"
+#include "image/layer_form.h"
 #include "image/tar_reader.h"
 
 namespace berth::image {
@@ -18,29 +18,28 @@ struct ExpectedLayer {
 };
 
 /// One layer's way from the network to the disk, in one pass and one thread:
-/// bytes -> SHA-256 -> decompress -> SHA-256 -> tar -> files below `root`. Nothing is trusted before finish() said so;
-/// the caller publishes `root` only then. Not thread-safe. Blocks on disk. Errors: kCorrupt wrong size, digest or
-/// archive; kExhausted a limit or the disk; as LayerWriter.
+/// bytes -> SHA-256 -> decompress -> SHA-256 -> form (raw) -> tar -> form (entries). Nothing is trusted before finish()
+/// said so; the caller publishes the layer only then. Not thread-safe. Blocks on disk. Errors: kCorrupt wrong size,
+/// digest or archive; kExhausted a limit or the disk; as the form.
 class LayerUnpacker final {
  public:
-  /// `root`: the open, empty directory to fill. `umask`: of the thread that calls push().
-  static Result<std::unique_ptr<LayerUnpacker>> start(ExpectedLayer expected, UniqueFd root, std::uint32_t umask,
+  static Result<std::unique_ptr<LayerUnpacker>> start(ExpectedLayer expected, std::unique_ptr<LayerForm> form,
                                                       TarLimits limits = {});
 
   /// The next bytes of the blob. More than expected.size in total is kCorrupt at once.
   Result<> push(Bytes bytes);
-  /// The blob is complete: checks size and both digests and finishes the directories.
+  /// The blob is complete: checks size and both digests and finishes the form.
   Result<LayerStats> finish();
   [[nodiscard]] std::uint64_t received() const { return received_; }
 
  private:
-  LayerUnpacker(ExpectedLayer expected, UniqueFd root, std::uint32_t umask, TarLimits limits, Sha256 blob, Sha256 tar);
+  LayerUnpacker(ExpectedLayer expected, std::unique_ptr<LayerForm> form, TarLimits limits, Sha256 blob, Sha256 tar);
   Result<> unpacked(Bytes bytes);
 
   ExpectedLayer expected_;
   Sha256 blob_hash_;
   Sha256 tar_hash_;
-  LayerWriter writer_;
+  std::unique_ptr<LayerForm> form_;
   TarReader reader_;
   Decompressor decompressor_;
   std::uint64_t received_ = 0;

@@ -10,40 +10,17 @@
 #include <cerrno>
 
 #include "base/strings.h"
+#include "image/layer_names.h"
 #include "image/printable.h"
 #include "os/file.h"
 
 namespace berth::image {
 namespace {
 
-constexpr std::string_view kWhiteout = ".wh.";
-constexpr std::string_view kOpaque = ".wh..wh..opq";
-constexpr std::string_view kAufsMeta = ".wh..wh.";
-constexpr std::size_t kMaxDepth = 400;  // removal holds one descriptor a level
 constexpr std::uint64_t kFsBlock = 4096;
 
 std::unexpected<Error> corrupt(std::string what) {
   return fail(Code::kCorrupt, std::move(what));
-}
-
-/// "./a//b/" and "/a/b" are "a/b"; "" is the root. ".." is refused: no honest archive needs it.
-Result<std::string> clean_path(std::string_view path) {
-  std::string out;
-  std::size_t depth = 0;
-  for (const std::string_view part : split(path, '/')) {
-    if (part.empty() || part == ".") continue;
-    if (part == "..") return corrupt("\"" + printable(path) + "\" leaves the layer by \"..\"");
-    if (part.size() > 255) return corrupt("a component is longer than 255 bytes");
-    if (++depth > kMaxDepth) return fail(Code::kExhausted, "deeper than " + std::to_string(kMaxDepth) + " directories");
-    if (!out.empty()) out += '/';
-    out += part;
-  }
-  return out;
-}
-
-bool keep_xattr(std::string_view name) {
-  if (name.starts_with("user.")) return !name.starts_with("user.overlay.");
-  return name == "security.capability" || name == "system.posix_acl_access" || name == "system.posix_acl_default";
 }
 
 timespec access_omit() {
@@ -78,13 +55,13 @@ LayerWriter::Attributes LayerWriter::attributes_of(const TarEntry& entry) {
 }
 
 Result<LayerWriter::Place> LayerWriter::place(std::string_view path) {
-  BERTH_ASSIGN(const std::string clean, clean_path(path), "path");
+  BERTH_ASSIGN(const std::string clean, clean_layer_path(path), "path");
   Place out;
   const std::size_t slash = clean.rfind('/');
   if (slash != std::string::npos) out.parent_path = clean.substr(0, slash);
   out.leaf = slash == std::string::npos ? clean : clean.substr(slash + 1);
   auto parent = dirs_.open(out.parent_path);
-  if (!parent && parent.error().code() == Code::kNotFound) {
+  if (!parent && (parent.error().code() == Code::kNotFound || parent.error().code() == Code::kCorrupt)) {
     BERTH_TRY(make_parents(out.parent_path), "parent directory");
     parent = dirs_.open(out.parent_path);
   }
@@ -93,36 +70,56 @@ Result<LayerWriter::Place> LayerWriter::place(std::string_view path) {
     return fail(std::move(parent).error().in("parent directory"));
   }
   out.parent = *parent;
+  // What is remembered of a directory goes by where it is: the link may be replaced.
+  BERTH_ASSIGN(out.parent_path, dirs_.real_path(out.parent_path), "parent directory");
   return out;
 }
 
 Result<> LayerWriter::make_parents(const std::string& path) {
   for (std::size_t end = path.find('/');; end = path.find('/', end + 1)) {
     const std::string part = path.substr(0, end);
-    const auto there = dirs_.open(part);
-    if (!there && there.error().code() != Code::kNotFound) return fail(there.error());
-    if (!there) {
-      const std::size_t slash = part.rfind('/');
-      const auto above = dirs_.open(slash == std::string::npos ? std::string() : part.substr(0, slash));
-      if (!above) return fail(above.error());
-      const std::string leaf = slash == std::string::npos ? part : part.substr(slash + 1);
-      if (::mkdirat(*above, leaf.c_str(), 0755) != 0) {
-        if (errno == EEXIST) return corrupt("a link on its path leads nowhere");
-        return fail_errno(errno, "mkdir");
-      }
-      ++stats_.inodes;
-      stats_.bytes += kFsBlock;
-      implied_.emplace(part, true);
+    if (const auto there = dirs_.open(part); !there) {
+      if (auto made = make_parent(part, there.error()); !made) return made;
     }
     if (end == std::string::npos) return {};
   }
 }
 
-Result<> LayerWriter::entry(const TarEntry& entry) {
-  if (entry.size > max_bytes_) {
-    return fail(Code::kExhausted, "entry \"" + printable(entry.path) + "\" says it has " + std::to_string(entry.size) +
-                                      " bytes; a layer may unpack to " + std::to_string(max_bytes_));
+/// One folder that is not there, `why` says in what way.
+Result<> LayerWriter::make_parent(const std::string& path, const Error& why) {
+  if (why.code() != Code::kNotFound && why.code() != Code::kCorrupt) return fail(why);
+  const std::size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? std::string() : path.substr(0, slash);
+  const auto above = dirs_.open(parent);
+  if (!above) return fail(above.error());
+  const std::string leaf = slash == std::string::npos ? path : path.substr(slash + 1);
+  BERTH_ASSIGN(const std::string real_parent, dirs_.real_path(parent), "parent directory");
+  bool opaque = false;
+  if (why.code() == Code::kCorrupt) {  // no folder; a whiteout makes room for one that hides what it hid
+    struct stat st{};
+    const bool hides = ::fstatat(*above, leaf.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISCHR(st.st_mode) &&
+                       st.st_rdev == makedev(0, 0);
+    if (!hides) return fail(why);
+    if (::unlinkat(*above, leaf.c_str(), 0) != 0) return fail_errno(errno, "replace a whiteout");
+    opaque = true;
   }
+  if (::mkdirat(*above, leaf.c_str(), 0755) != 0) {
+    if (errno == EEXIST) return corrupt("a link on its path leads nowhere");
+    return fail_errno(errno, "mkdir");
+  }
+  ++stats_.inodes;
+  stats_.bytes += kFsBlock;
+  implied_.emplace(real_parent.empty() ? leaf : real_parent + "/" + leaf, implied_now_);
+  if (!opaque) return {};
+  BERTH_ASSIGN(const UniqueFd made, os::open_at(*above, leaf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW), "mark opaque");
+  if (::fsetxattr(made.get(), "trusted.overlay.opaque", "y", 1, 0) != 0) return fail_errno(errno, "mark opaque");
+  return {};
+}
+
+Result<> LayerWriter::entry(const TarEntry& entry) {
+  if (entry.size > max_bytes_) return too_large(entry, max_bytes_);
+  implied_now_.mtime_s = entry.mtime_s;
+  implied_now_.mtime_ns = entry.mtime_ns;
   BERTH_ASSIGN(const Place where, place(entry.path), "unpack");
   if (where.leaf.empty()) {  // "./": the root itself
     if (entry.type != TarType::kDirectory) return corrupt("the root of the layer is no directory");
@@ -130,12 +127,12 @@ Result<> LayerWriter::entry(const TarEntry& entry) {
     stats_.has_root_entry = true;
     return {};
   }
-  if (where.leaf.starts_with(kWhiteout)) return whiteout(where);
+  if (where.leaf.starts_with(kWhiteoutPrefix)) return whiteout(where);
   return create(where, entry);
 }
 
 Result<> LayerWriter::whiteout(const Place& place) {
-  if (place.leaf == kOpaque) {
+  if (place.leaf == kOpaqueName) {
     if (place.parent_path.empty()) {  // overlayfs does not look at the mark of a root
       stats_.root_opaque = true;
     } else if (::fsetxattr(place.parent, "trusted.overlay.opaque", "y", 1, 0) != 0) {
@@ -143,8 +140,8 @@ Result<> LayerWriter::whiteout(const Place& place) {
     }
     return {};
   }
-  if (place.leaf.starts_with(kAufsMeta)) return {};  // AUFS' own bookkeeping: image-spec says to ignore it
-  const std::string hidden = place.leaf.substr(kWhiteout.size());
+  if (place.leaf.starts_with(kAufsPrefix)) return {};  // AUFS' own bookkeeping: image-spec says to ignore it
+  const std::string hidden = place.leaf.substr(kWhiteoutPrefix.size());
   if (hidden.empty() || hidden == "." || hidden == "..") return corrupt("a whiteout of \"" + hidden + "\"");
   if (::mknodat(place.parent, hidden.c_str(), S_IFCHR, makedev(0, 0)) == 0) {
     ++stats_.inodes;
@@ -296,7 +293,7 @@ Result<> LayerWriter::create_directory(const Place& place, const TarEntry& entry
 }
 
 Result<> LayerWriter::create_hard_link(const Place& place, const TarEntry& entry) {
-  BERTH_ASSIGN(const std::string target, clean_path(entry.link), "hard link target");
+  BERTH_ASSIGN(const std::string target, clean_layer_path(entry.link), "hard link target");
   if (target.empty()) return corrupt("a hard link to nothing");
   const std::size_t slash = target.rfind('/');
   const std::string leaf = slash == std::string::npos ? target : target.substr(slash + 1);
@@ -315,6 +312,7 @@ Result<> LayerWriter::create_hard_link(const Place& place, const TarEntry& entry
     struct stat a{}, b{};
     if (::fstatat(from->get(), leaf.c_str(), &a, AT_SYMLINK_NOFOLLOW) != 0)
       return corrupt(what + " is not in this layer");
+    if (S_ISDIR(a.st_mode)) return corrupt(what + " is a directory");
     if (::fstatat(*parent, place.leaf.c_str(), &b, AT_SYMLINK_NOFOLLOW) == 0 && a.st_ino == b.st_ino &&
         a.st_dev == b.st_dev) {
       return {};  // the same file already
@@ -383,7 +381,10 @@ Result<> LayerWriter::finish() {
   for (const auto& [path, attributes] : directories_) {
     BERTH_TRY(finish_directory(path, attributes), "directory \"" + printable(path) + "\"");
   }
-  for (const auto& [path, unused] : implied_) stats_.implied_dirs.push_back(path);
+  for (const auto& [path, attributes] : implied_) {
+    BERTH_TRY(finish_directory(path, attributes), "directory \"" + printable(path) + "\"");
+    stats_.implied_dirs.push_back(path);
+  }
   return {};
 }
 

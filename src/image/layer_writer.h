@@ -15,10 +15,13 @@ struct LayerStats {
   std::uint64_t bytes = 0;   ///< allocated by files: data rounded up to 4 KiB, and 4 KiB a directory
   std::uint64_t inodes = 0;  ///< created; later replacements are not taken off
   std::uint64_t dropped_xattrs = 0;
-  /// Directories that the archive names nothing about, made 0755 because something lies below them ("usr/lib"). Sorted.
+  /// Directories that the archive names nothing about, made 0755 because something lies below them ("usr/lib"), with
+  /// the time of the first such thing. Sorted.
   std::vector<std::string> implied_dirs;
-  bool has_root_entry = false;  ///< the archive says what the root directory itself is like
-  bool root_opaque = false;     ///< the root hides every layer below
+  bool has_root_entry = false;      ///< the archive says what the root directory itself is like
+  bool root_opaque = false;         ///< the root hides every layer below
+  std::uint64_t archive_bytes = 0;  ///< of a layer that is kept as its archive; 0: it is a directory
+  bool durable = false;             ///< no power cut takes it away
 };
 
 /// Writes one layer's entries below a directory as an overlayfs lower directory: whiteouts become character devices
@@ -60,6 +63,7 @@ class LayerWriter final : public TarSink {
 
   Result<Place> place(std::string_view path);
   Result<> make_parents(const std::string& path);
+  Result<> make_parent(const std::string& path, const Error& why);
   Result<> whiteout(const Place& place);
   Result<> create(const Place& place, const TarEntry& entry);
   Result<> create_file(const Place& place, const TarEntry& entry);
@@ -81,7 +85,8 @@ class LayerWriter final : public TarSink {
   UniqueFd file_;
   std::optional<Attributes> file_attributes_;
   std::map<std::string, Attributes> directories_;  ///< explicit ones, to be finished; "" is the root
-  std::map<std::string, bool> implied_;
+  std::map<std::string, Attributes> implied_;
+  Attributes implied_now_{0755, 0, 0, 0, 0, {}};  ///< for what the current entry implies: its time
   LayerStats stats_;
 };
 

@@ -1,6 +1,3 @@
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
@@ -11,7 +8,6 @@
 #include "image/layer_unpacker.h"
 #include "image/pull_job.h"
 #include "image/tree.h"
-#include "os/file.h"
 
 namespace berth::image {
 
@@ -111,7 +107,7 @@ Result<> PullJob::obtain_layer(Work& work, std::size_t index, std::unique_ptr<Ht
   report({blob.digest, LayerState::kDone, blob.size, blob.size});
   const MutexLock lock(work.mutex);
   work.held.push_back(diff_id);
-  work.fresh.push_back(diff_id);
+  if (!record->durable) work.fresh.push_back(diff_id);
   return {};
 }
 
@@ -134,13 +130,10 @@ Result<LayerRecord> PullJob::fetch_layer(HttpSession& session, const spec::Descr
 Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Descriptor& blob,
                                           const std::string& diff_id, const std::string& dir, std::stop_token stop) {
   constexpr std::chrono::milliseconds kReportEvery{250};
-  const std::string tree = dir + "/fs";
-  BERTH_TRY(os::make_dirs(tree, 0755), "unpack");
-  BERTH_ASSIGN(UniqueFd root, os::open_file(tree, O_RDONLY | O_DIRECTORY), "unpack");
-  BERTH_ASSIGN(const std::uint32_t umask, current_umask(), "unpack");
   ExpectedLayer expected{blob.digest, blob.size, diff_id, store_.options().max_layer_bytes};
+  BERTH_ASSIGN(std::unique_ptr<LayerForm> form, store_.start_layer(dir), "unpack");
   BERTH_ASSIGN(const std::unique_ptr<LayerUnpacker> unpacker,
-               LayerUnpacker::start(std::move(expected), std::move(root), umask), "unpack");
+               LayerUnpacker::start(std::move(expected), std::move(form)), "unpack");
   LayerProgress progress{blob.digest, LayerState::kFetching, 0, blob.size};
   report(progress);
   SteadyTime reported = std::chrono::steady_clock::now();
@@ -162,8 +155,14 @@ Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Desc
     log_debug("pull: attributes that a container may not have were left out",
               {{"layer", diff_id}, {"count", stats.dropped_xattrs}});
   }
-  return LayerRecord{
-      diff_id, stats.bytes, stats.inodes, stats.root_opaque, stats.has_root_entry, std::move(stats.implied_dirs), {}};
+  return LayerRecord{.diff_id = diff_id,
+                     .bytes = stats.bytes,
+                     .inodes = stats.inodes,
+                     .archive_bytes = stats.archive_bytes,
+                     .root_opaque = stats.root_opaque,
+                     .has_root_entry = stats.has_root_entry,
+                     .durable = stats.durable,
+                     .implied_dirs = std::move(stats.implied_dirs)};
 }
 
 }  // namespace berth::image

@@ -56,6 +56,7 @@ std::string write_layer_record(const LayerRecord& record) {
   writer.key("diffId").string(record.diff_id).key("bytes").unsigned_number(record.bytes);
   writer.key("inodes").unsigned_number(record.inodes).key("rootOpaque").boolean(record.root_opaque);
   writer.key("rootEntry").boolean(record.has_root_entry).key("bootId").string(record.boot_id);
+  writer.key("archiveBytes").unsigned_number(record.archive_bytes).key("durable").boolean(record.durable);
   write_strings(writer, "impliedDirs", record.implied_dirs);
   writer.end_object();
   return writer.take() + "\n";
@@ -68,6 +69,8 @@ Result<LayerRecord> read_layer_record(std::string_view text) {
   if (!valid_digest(out.diff_id)) return corrupt("no diff id");
   out.bytes = number(json, "bytes");
   out.inodes = number(json, "inodes");
+  out.archive_bytes = number(json, "archiveBytes");
+  out.durable = flag(json, "durable");
   out.root_opaque = flag(json, "rootOpaque");
   out.has_root_entry = flag(json, "rootEntry");
   out.boot_id = json.string_or("bootId");
@@ -81,7 +84,12 @@ std::string write_image_record(const ImageRecord& record) {
   writer.key("id").string(record.id).key("manifest").string(record.manifest);
   write_strings(writer, "layers", record.layers);
   writer.key("metaBytes").unsigned_number(record.meta_bytes).key("pulledNs").number(record.pulled_ns);
-  writer.key("removed").boolean(record.removed).key("rootMode").unsigned_number(record.root_mode);
+  writer.key("index")
+      .boolean(record.index)
+      .key("removed")
+      .boolean(record.removed)
+      .key("rootMode")
+      .unsigned_number(record.root_mode);
   writer.key("rootUid").unsigned_number(record.root_uid).key("rootGid").unsigned_number(record.root_gid);
   writer.end_object();
   return writer.take() + "\n";
@@ -100,6 +108,7 @@ Result<ImageRecord> read_image_record(std::string_view text) {
   out.meta_bytes = number(json, "metaBytes");
   const spec::Json* pulled = json.get("pulledNs");
   out.pulled_ns = pulled == nullptr ? 0 : pulled->as_int().value_or(0);
+  out.index = flag(json, "index");
   out.removed = flag(json, "removed");
   out.root_mode = static_cast<std::uint32_t>(number(json, "rootMode")) & 07777;
   out.root_uid = static_cast<std::uint32_t>(number(json, "rootUid"));

@@ -86,11 +86,13 @@ TEST_F(RegistryTest, PullsUnpacksAndRemoves) {
 
     const auto dirs = (*store)->layer_dirs(info->id);
     ASSERT_TRUE(dirs);
-    ASSERT_EQ(dirs->size(), 3U);
-    EXPECT_EQ(content(dirs->at(1) + "/etc/added"), "second layer\n");
-    EXPECT_EQ(content(dirs->at(2) + "/bin/sh").size(), 300'000U);
+    // Merged into one, or each layer by itself.
+    ASSERT_TRUE(dirs->size() == 1U || dirs->size() == 3U) << dirs->size();
+    const std::string& middle = dirs->size() == 1 ? dirs->front() : dirs->at(1);
+    EXPECT_EQ(content(middle + "/etc/added"), "second layer\n");
+    EXPECT_EQ(content(dirs->back() + "/bin/sh").size(), 300'000U);
     struct stat st{};
-    ASSERT_EQ(::stat((dirs->at(2) + "/bin/sh").c_str(), &st), 0);
+    ASSERT_EQ(::stat((dirs->back() + "/bin/sh").c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 07777, 04755U);
 
     const auto again = (*store)->pull(registry.host() + "/team/app:v1", {});

@@ -64,11 +64,19 @@ struct FsUsage {
   std::uint64_t inodes_used = 0;
 };
 
+/// How layers are kept. Those that are there already stay as they are.
+enum class LayersAs : std::uint8_t {
+  kAuto,       ///< as kErofs where the kernel can, else as kDirectory
+  kErofs,      ///< the archive and a small EROFS index; Linux 6.12 or later
+  kDirectory,  ///< an unpacked tree
+};
+
 struct StoreOptions {
   std::string root;                              ///< made if absent (0700)
   std::string platform;                          ///< "os/arch[/variant]"; empty: this machine's
   std::string default_registry = "docker.io";    ///< for names without a registry
   std::vector<std::string> insecure_registries;  ///< host[:port] that may be spoken to over http; loopback always may
+  LayersAs layers = LayersAs::kAuto;
   unsigned max_parallel_layers = 3;
   unsigned progress_timeout_s = 60;             ///< a download that moves no byte for so long is given up
   std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked
@@ -116,7 +124,7 @@ class Store {
   [[nodiscard]] virtual std::vector<std::string> rootfs_holders() const = 0;
   /// Bytes and inodes of a container's writable layer. Walks the disk: not for the read path.
   [[nodiscard]] virtual Result<FsUsage> rootfs_usage(const std::string& container_id) const = 0;
-  /// The folder holding a container's upper directory, for resolving names in /etc/passwd: lower directories top first.
+  /// The lower directories of an image, top first, for resolving names in /etc/passwd.
   [[nodiscard]] virtual Result<std::vector<std::string>> layer_dirs(const std::string& image_id) const = 0;
 
   [[nodiscard]] virtual FsUsage usage() const = 0;

@@ -8,7 +8,9 @@
 
 #include "base/thread_annotations.h"
 #include "image/disk.h"
+#include "image/image_mounts.h"
 #include "image/janitor.h"
+#include "image/layer_form.h"
 #include "image/platform.h"
 #include "image/reference.h"
 #include "image/registry.h"
@@ -35,7 +37,8 @@ struct PulledImage {
 /// (the index in memory; never held over disk or network). Readers take mutex_ alone.
 class StoreImpl final : public Store {
  public:
-  StoreImpl(StoreOptions options, TargetPlatform platform, Disk disk);
+  /// `archives`: new layers are kept as archives with EROFS indexes, else as unpacked trees.
+  StoreImpl(StoreOptions options, TargetPlatform platform, Disk disk, bool archives);
   /// Reads the disk into memory and clears what nobody needs.
   Result<> load();
 
@@ -56,6 +59,9 @@ class StoreImpl final : public Store {
   [[nodiscard]] const StoreOptions& options() const { return options_; }
   [[nodiscard]] const TargetPlatform& platform() const { return platform_; }
   [[nodiscard]] const Disk& disk() const { return disk_; }
+
+  /// The form in which new layers are kept, in the empty folder `dir`.
+  [[nodiscard]] Result<std::unique_ptr<LayerForm>> start_layer(const std::string& dir) const;
 
   enum class Claim : std::uint8_t { kPresent, kFetch };
   /// Takes a hold on layer `diff_id` until release_layers(). kPresent: it is there. kFetch: the caller fetches it and
@@ -89,10 +95,15 @@ class StoreImpl final : public Store {
   using Images = std::map<std::string, Image, std::less<>>;
 
   Result<> load_image(ImageRecord record) BERTH_REQUIRES(mutex_);
-  Result<> drop_unused_meta() BERTH_REQUIRES(mutex_);
+  Result<> drop_unused_files() BERTH_REQUIRES(mutex_);
   [[nodiscard]] ImageInfo info_of(const Image& image) const BERTH_REQUIRES(mutex_);
   [[nodiscard]] const Image* find_image(std::string_view name_or_id, std::string* name) const BERTH_REQUIRES(mutex_);
-  [[nodiscard]] std::vector<std::string> lower_dirs(const ImageRecord& record) const;
+  [[nodiscard]] Result<std::vector<std::string>> lower_dirs(const ImageRecord& record) const;
+  /// Where one layer by itself can be looked into.
+  [[nodiscard]] Result<std::string> lower_dir(const LayerRecord& layer) const;
+  [[nodiscard]] std::vector<LayerRecord> layers_of(const ImageRecord& record) const;
+  /// Merges the layers' indexes, when all of them have one.
+  Result<> index_image(ImageRecord& record) const;
   [[nodiscard]] Result<ImageRecord> hold_image(const std::string& container_id, const std::string& image_id);
   Result<> add_names(const Reference& reference, const std::string& target_digest, const std::string& image_id)
       BERTH_REQUIRES(change_mutex_);
@@ -111,7 +122,9 @@ class StoreImpl final : public Store {
   const StoreOptions options_;
   const TargetPlatform platform_;
   Disk disk_;
+  const bool archives_;
   const bool overlay_index_off_;
+  mutable ImageMounts mounts_;
   Mutex change_mutex_;
   mutable Mutex mutex_;
   std::map<std::string, Layer> layers_ BERTH_GUARDED_BY(mutex_);

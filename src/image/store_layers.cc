@@ -1,4 +1,6 @@
 #include "base/log.h"
+#include "image/archive_layer.h"
+#include "image/directory_layer.h"
 #include "image/store_impl.h"
 
 namespace berth::image {
@@ -8,6 +10,11 @@ namespace {
 constexpr std::chrono::minutes kKeepForRetry{10};
 
 }  // namespace
+
+Result<std::unique_ptr<LayerForm>> StoreImpl::start_layer(const std::string& dir) const {
+  if (archives_) return ArchiveLayer::start(dir, options_.max_layer_bytes);
+  return DirectoryLayer::start(dir, options_.max_layer_bytes);
+}
 
 Result<StoreImpl::Claim> StoreImpl::claim_layer(const std::string& diff_id, std::stop_token stop) {
   MutexLock lock(mutex_);
@@ -66,6 +73,7 @@ std::vector<std::string> StoreImpl::sweep_layers(bool all) {
   }
   std::vector<std::string> aside;
   for (const std::string& id : unused) {
+    mounts_.drop(id);
     auto path = disk_.set_aside(disk_.layer_dir(id));
     if (path) {
       aside.push_back(std::move(*path));

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "image/digest.h"
+#include "image/erofs_mount.h"
+#include "image/image_index.h"
 #include "image/printable.h"
 #include "image/store_impl.h"
 #include "image/tree.h"
@@ -15,6 +17,15 @@ namespace {
 bool overlay_index_is_on() {
   const auto text = os::read_file("/sys/module/overlay/parameters/index", 16);
   return text && text->starts_with('Y');
+}
+
+Result<bool> keeps_archives(LayersAs wanted, const std::string& folder) {
+  if (wanted == LayersAs::kDirectory) return false;
+  auto works = probe_erofs(folder);
+  if (works) return true;
+  if (wanted == LayersAs::kErofs) return fail(std::move(works).error().as(Code::kUnsupported).in("layers = \"erofs\""));
+  log_info("image store: layers are unpacked, since EROFS does not work here", {{"error", works.error().text()}});
+  return false;
 }
 
 }  // namespace
@@ -32,15 +43,17 @@ Result<std::unique_ptr<Store>> Store::open(StoreOptions options) {
     }
   }
   BERTH_ASSIGN(Disk disk, Disk::open(options.root), "open");
-  auto store = std::make_unique<StoreImpl>(std::move(options), std::move(platform), std::move(disk));
+  BERTH_ASSIGN(const bool archives, keeps_archives(options.layers, disk.tmp_dir()), "open");
+  auto store = std::make_unique<StoreImpl>(std::move(options), std::move(platform), std::move(disk), archives);
   BERTH_TRY(store->load(), "open");
   return std::unique_ptr<Store>(std::move(store));
 }
 
-StoreImpl::StoreImpl(StoreOptions options, TargetPlatform platform, Disk disk)
+StoreImpl::StoreImpl(StoreOptions options, TargetPlatform platform, Disk disk, bool archives)
     : options_(std::move(options)),
       platform_(std::move(platform)),
       disk_(std::move(disk)),
+      archives_(archives),
       overlay_index_off_(overlay_index_is_on()) {}
 
 Result<> StoreImpl::load() {
@@ -75,7 +88,7 @@ Result<> StoreImpl::load() {
         if (const auto image = images_.find(container.image); image != images_.end())
           image->second.holders.insert(container.id);
       }
-      BERTH_TRY(drop_unused_meta(), "load");
+      BERTH_TRY(drop_unused_files(), "load");
     }
     std::vector<std::string> gone;
     {
@@ -100,6 +113,11 @@ Result<> StoreImpl::load_image(ImageRecord record) {
   for (const std::string& layer : record.layers) {
     if (!layers_.contains(layer)) return fail(Code::kCorrupt, "its layer " + layer + " is gone");
   }
+  if (record.index && !os::exists(disk_.image_index(record.id))) {
+    std::vector<LayerRecord> layers;
+    for (const std::string& layer : record.layers) layers.push_back(layers_.at(layer).record);
+    BERTH_TRY(write_image_index(disk_, layers, disk_.image_index(record.id)), "image index");
+  }
   BERTH_ASSIGN(const std::string body, disk_.read_meta(record.id), "configuration");
   BERTH_ASSIGN(spec::ImageConfig config, spec::parse_image_config(body), "configuration");
   use_layers(record);
@@ -111,17 +129,19 @@ Result<> StoreImpl::load_image(ImageRecord record) {
   return {};
 }
 
-Result<> StoreImpl::drop_unused_meta() {
+Result<> StoreImpl::drop_unused_files() {
   BERTH_ASSIGN(const auto digests, disk_.list_meta(), "meta");
   std::set<std::string, std::less<>> used;
+  std::vector<std::string> indexed;
   for (const auto& [id, image] : images_) {
+    if (image.record.index) indexed.push_back(id);
     used.insert(id);
     used.insert(image.record.manifest);
   }
   for (const std::string& digest : digests) {
     if (!used.contains(digest)) BERTH_TRY(disk_.remove_meta(digest), "meta");
   }
-  return {};
+  return disk_.drop_indexes(indexed);
 }
 
 void StoreImpl::use_layers(const ImageRecord& record) {

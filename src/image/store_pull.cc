@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "image/digest.h"
+#include "image/image_index.h"
 #include "image/implied_dirs.h"
 #include "image/pull_job.h"
 #include "image/store_impl.h"
@@ -126,8 +127,9 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
         in_use |= !image.holders.empty() && std::find(used.begin(), used.end(), layer) != used.end();
       }
     }
-    const std::string tree = disk_.layer_tree(layer);
-    BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, !in_use), "layer " + layer);
+    BERTH_ASSIGN(const std::string tree, lower_dir(info), "layer " + layer);
+    const bool change = !in_use && !info.archive();
+    BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, change), "layer " + layer);
     below.insert(below.begin(), tree);
     struct stat st{};
     if (!info.has_root_entry) continue;
@@ -136,6 +138,20 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
     record.root_uid = st.st_uid;
     record.root_gid = st.st_gid;
   }
+  return {};
+}
+
+Result<> StoreImpl::index_image(ImageRecord& record) const {
+  const auto layers = layers_of(record);
+  const std::string path = disk_.image_index(record.id);
+  BERTH_ASSIGN(const Node root, write_image_index(disk_, layers, path), "index");
+  struct stat st{};
+  if (::stat(path.c_str(), &st) != 0) return fail_errno(errno, "stat " + path);
+  record.index = true;
+  record.meta_bytes += static_cast<std::uint64_t>(st.st_size);
+  record.root_mode = root.mode;
+  record.root_uid = root.uid;
+  record.root_gid = root.gid;
   return {};
 }
 
@@ -157,7 +173,9 @@ Result<> StoreImpl::write_documents(const PulledImage& pulled, const ImageRecord
 Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector<std::string>& fresh) {
   BERTH_ASSIGN(ImageRecord record, record_for(pulled), "keep the image");
   const MutexLock change(change_mutex_);
-  BERTH_TRY(settle_directories(record), "keep the image");
+  const auto layers = layers_of(record);
+  const bool archives = !layers.empty() && std::ranges::all_of(layers, &LayerRecord::archive);
+  BERTH_TRY(archives ? index_image(record) : settle_directories(record), "keep the image");
   BERTH_TRY(write_documents(pulled, record), "keep the image");
   std::string old_manifest;
   {

@@ -153,6 +153,7 @@ Result<std::vector<std::string>> StoreImpl::erase_image(const std::string& id) {
     BERTH_TRY(disk_.write_image(record), "keep an image for its containers");
     return std::vector<std::string>{};
   }
+  mounts_.drop(id);
   BERTH_TRY(disk_.remove_image(id), "remove image");
   BERTH_TRY(disk_.remove_meta(id), "remove image");
   if (!manifest_shared) BERTH_TRY(disk_.remove_meta(record.manifest), "remove image");

@@ -1,6 +1,7 @@
 #include "base/failpoint.h"
 #include "base/ids.h"
 #include "base/strings.h"
+#include "image/erofs_mount.h"
 #include "image/printable.h"
 #include "image/store_impl.h"
 #include "image/tree.h"
@@ -8,10 +9,36 @@
 
 namespace berth::image {
 
-std::vector<std::string> StoreImpl::lower_dirs(const ImageRecord& record) const {
+std::vector<LayerRecord> StoreImpl::layers_of(const ImageRecord& record) const {
+  const MutexLock lock(mutex_);
+  std::vector<LayerRecord> out;
+  for (const std::string& layer : record.layers) out.push_back(layers_.at(layer).record);
+  return out;
+}
+
+Result<std::string> StoreImpl::lower_dir(const LayerRecord& layer) const {
+  if (!layer.archive()) return disk_.layer_tree(layer.diff_id);
+  return mounts_.get(layer.diff_id, [&] {
+    return mount_erofs(disk_.layer_index(layer.diff_id), {disk_.archive_path(layer.diff_id)});
+  });
+}
+
+Result<std::vector<std::string>> StoreImpl::lower_dirs(const ImageRecord& record) const {
+  if (record.layers.empty()) return std::vector{disk_.empty_dir()};  // overlayfs wants one
+  if (record.index) {
+    auto merged = mounts_.get(record.id, [&] {
+      std::vector<std::string> archives;
+      for (const std::string& layer : record.layers) archives.push_back(disk_.archive_path(layer));
+      return mount_erofs(disk_.image_index(record.id), archives);
+    });
+    if (!merged) return fail(std::move(merged).error());
+    return std::vector{std::move(*merged)};
+  }
   std::vector<std::string> out;
-  for (auto it = record.layers.rbegin(); it != record.layers.rend(); ++it) out.push_back(disk_.layer_tree(*it));
-  if (out.empty()) out.push_back(disk_.empty_dir());  // an image without layers; overlayfs wants one
+  const auto layers = layers_of(record);
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    BERTH_ASSIGN(out.emplace_back(), lower_dir(*layer), "layer " + layer->diff_id);
+  }
   return out;
 }
 
@@ -45,9 +72,10 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
     return fail(std::move(made).error().in("prepare root file system"));
   }
   BERTH_TRY(failpoint("rootfs.made"), "prepare root file system");
+  BERTH_ASSIGN(const auto lower, lower_dirs(record), "prepare root file system");
   const std::string dir = disk_.container_dir(container_id);
   RootfsMount out{"overlay", "overlay", {}};
-  out.options = {"lowerdir=" + join(lower_dirs(record), ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
+  out.options = {"lowerdir=" + join(lower, ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
   if (ids) {
     out.options.push_back("uidmap=0:" + std::to_string(ids->first_uid) + ":" + std::to_string(ids->uid_count));
     out.options.push_back("gidmap=0:" + std::to_string(ids->first_gid) + ":" + std::to_string(ids->gid_count));
@@ -66,7 +94,8 @@ Result<RootfsMount> StoreImpl::prepare_volume(const std::string& volume_id, cons
     ignore(remove_rootfs(volume_id), "the failure to make it is what the caller must see");
     return fail(std::move(made).error().in("prepare a volume"));
   }
-  auto lower = lower_dirs(record);
+  BERTH_ASSIGN(auto lower, lower_dirs(record), "prepare a volume");
+  if (record.index) return RootfsMount{"bind", lower.front(), {"ro"}};
   // overlayfs without an upper folder wants two; a layer alone would show its whiteouts.
   if (lower.size() == 1) lower.push_back(disk_.empty_dir());
   return RootfsMount{"overlay", "overlay", {"lowerdir=" + join(lower, ":")}};

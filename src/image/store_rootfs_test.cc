@@ -51,17 +51,17 @@ TEST_F(StoreTest, ContainersHoldTheirLayers) {
     const auto again = store->prepare_rootfs("c1", info->id, std::nullopt);
     ASSERT_TRUE(again);
     EXPECT_EQ(first->options, again->options);
-    const std::string tree = store->layer_dirs(info->id)->at(0);
+    const auto tree = [&] { return store->layer_dirs(info->id)->at(0); };
     ASSERT_TRUE(store->remove(info->id));
     EXPECT_TRUE(store->list().empty());
-    EXPECT_EQ(content(tree + "/file"), "text");
+    EXPECT_EQ(content(tree() + "/file"), "text");
     EXPECT_EQ(store->prepare_rootfs("c2", info->id, std::nullopt).error().code(), Code::kNotFound);
     store.reset();
     store = open();
     EXPECT_TRUE(store->list().empty());
     EXPECT_THAT(store->rootfs_holders(), ElementsAre("c1"));
     EXPECT_TRUE(store->layer_dirs(info->id));
-    EXPECT_EQ(content(tree + "/file"), "text");
+    EXPECT_EQ(content(tree() + "/file"), "text");
     // Pulled again it is an image again, and nothing is fetched twice.
     const auto back = store->pull(server.host() + "/a:1", {});
     ASSERT_TRUE(back) << back.error().text();
@@ -87,22 +87,23 @@ TEST_F(StoreTest, VolumesHoldTheirLayers) {
     EXPECT_EQ(store->prepare_volume("../x", info->id).error().code(), Code::kInvalid);
     const auto first = store->prepare_volume("v1", info->id);
     ASSERT_TRUE(first) << first.error().text();
-    EXPECT_EQ(first->type, "overlay");
     const auto again = store->prepare_volume("v1", info->id);
     ASSERT_TRUE(again);
     EXPECT_EQ(first->options, again->options);
-    const std::string tree = store->layer_dirs(info->id)->at(0);
+    const auto tree = [&] { return store->layer_dirs(info->id)->at(0); };
     ASSERT_EQ(first->options.size(), 1U);
-    // Two folders even of one layer, and no place to write to.
-    EXPECT_TRUE(first->options[0].starts_with("lowerdir=" + tree + ":")) << first->options[0];
+    // Two folders even of one layer, and no place to write to; a merged image as it is.
+    const bool merged = first->type == "bind";
+    EXPECT_EQ(merged ? first->source : first->options[0].substr(0, first->options[0].find(':')),
+              (merged ? "" : "lowerdir=") + tree());
     ASSERT_TRUE(store->prepare_rootfs("c1", info->id, std::nullopt));
     ASSERT_TRUE(store->remove(info->id));
     ASSERT_TRUE(store->remove_rootfs("c1"));
-    EXPECT_EQ(content(tree + "/file"), "text");
+    EXPECT_EQ(content(tree() + "/file"), "text");
     store.reset();
     store = open();
     EXPECT_THAT(store->rootfs_holders(), ElementsAre("v1"));
-    EXPECT_EQ(content(tree + "/file"), "text");
+    EXPECT_EQ(content(tree() + "/file"), "text");
     ASSERT_TRUE(store->remove_rootfs("v1"));
     ASSERT_TRUE(store->remove_rootfs("v1"));
     EXPECT_EQ(store->usage().used_bytes, 0U);
@@ -145,7 +146,8 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
     const auto twice = store->pull(server.host() + "/a:1", {});
     const auto info = store->pull(server.host() + "/b:1", {});
     ASSERT_TRUE(twice && info);
-    EXPECT_EQ(store->layer_dirs(twice->id)->size(), 3U);  // overlayfs refuses one folder twice
+    const auto lower = store->layer_dirs(twice->id)->size();
+    EXPECT_TRUE(lower == 1U || lower == 3U) << lower;  // overlayfs refuses one folder twice
     const std::string at = sandbox_.dir() + "/mnt";
     ASSERT_TRUE(os::make_dirs(at));
     // A mount namespace of this thread: it goes with the thread.
@@ -216,7 +218,7 @@ TEST_F(StoreTest, DropsWhatACrashLeft) {
     const auto a = store->pull(server.host() + "/a:1", {});
     const auto b = store->pull(server.host() + "/b:1", {});
     ASSERT_TRUE(a && b);
-    const std::string layer_of_a = std::filesystem::path(store->layer_dirs(a->id)->at(0)).parent_path();
+    const std::string layer_of_a = sandbox_.dir() + "/store/layers/" + images_.at("a:1").layers[0].diff_id.substr(7);
     store.reset();
     const std::string root = sandbox_.dir() + "/store";
     std::filesystem::create_directories(root + "/tmp/half/fs/deep");
@@ -229,6 +231,9 @@ TEST_F(StoreTest, DropsWhatACrashLeft) {
     std::string info = content(layer_of_a + "/info.json");
     const std::size_t boot = info.find("\"bootId\":\"") + 10;
     info.replace(boot, 4, "gone");
+    if (const auto durable = info.find("\"durable\":true"); durable != std::string::npos) {
+      info.replace(durable + 10, 4, "null");
+    }
     std::ofstream(layer_of_a + "/info.json") << info;
     std::filesystem::remove(layer_of_a + "/synced");
     store = open();

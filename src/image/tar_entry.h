@@ -14,10 +14,11 @@ enum class TarType : std::uint8_t { kFile, kHardLink, kSymlink, kCharDevice, kBl
 /// One member of an archive as its headers say; nothing in it has been checked against a file system.
 struct TarEntry {
   TarType type = TarType::kFile;
-  std::string path;        ///< as written: may be absolute, hold "..", or end in '/'; no NUL, not empty
-  std::string link;        ///< target of hard links and symlinks; no NUL
-  std::uint64_t size = 0;  ///< bytes of data that follow: 0 unless kFile
-  std::uint32_t mode = 0;  ///< permission, setuid, setgid and sticky bits only
+  std::string path;               ///< as written: may be absolute, hold "..", or end in '/'; no NUL, not empty
+  std::string link;               ///< target of hard links and symlinks; no NUL
+  std::uint64_t size = 0;         ///< bytes of data that follow: 0 unless kFile
+  std::uint64_t data_offset = 0;  ///< where they start in the archive: a multiple of 512
+  std::uint32_t mode = 0;         ///< permission, setuid, setgid and sticky bits only
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::int64_t mtime_s = 0;

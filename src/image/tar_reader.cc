@@ -31,6 +31,7 @@ Result<> TarReader::push(Bytes bytes) {
       if (current_.empty()) return fail(std::move(used).error().in("archive"));
       return fail(std::move(used).error().in("entry \"" + printable(current_) + "\""));
     }
+    position_ += *used;
     bytes = bytes.subspan(*used);
   }
   return {};
@@ -71,6 +72,7 @@ Result<std::size_t> TarReader::step_header(Bytes bytes) {
     return take;
   }
   if (zero_blocks_ != 0) return corrupt("a zero block lies between entries");
+  header_end_ = position_ + take;
   BERTH_TRY(header(), "header");
   return take;
 }
@@ -330,6 +332,7 @@ Result<> TarReader::start_entry(TarEntry& entry) {
   if (entry.path.size() > limits_.max_path_bytes) return fail(Code::kExhausted, "the name is too long");
   // Links, directories and devices have no data, whatever their size field says.
   if (entry.type != TarType::kFile) entry.size = 0;
+  entry.data_offset = header_end_;
   if (auto done = sink_.entry(entry); !done) return done;
   remaining_ = entry.size;
   padding_ = padding_of(entry.size);

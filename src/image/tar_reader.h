@@ -60,6 +60,8 @@ class TarReader final {
   std::optional<PaxValues> pax_;
   std::optional<std::string> long_name_;
   std::optional<std::string> long_link_;
+  std::uint64_t position_ = 0;  ///< bytes of the archive before the step under way
+  std::uint64_t header_end_ = 0;
   std::uint64_t entries_ = 0;
   std::uint64_t extended_headers_ = 0;
   std::string current_;

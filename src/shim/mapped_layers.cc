@@ -72,7 +72,8 @@ Result<> map_mount(int tree_fd, int map_fd) {
 }
 
 Result<MappedLayers> MappedLayers::attach(const std::vector<std::string>& lower, int map_fd, const std::string& spare) {
-  const std::string folder = common_folder(lower);
+  // One alone may be a mount by itself; of several, which are folders beside one another, one clone is enough.
+  const std::string folder = lower.size() == 1 ? lower.front() : common_folder(lower);
   BERTH_ASSIGN(const UniqueFd tree, os::clone_tree(AT_FDCWD, folder, false), "layers");
   BERTH_TRY(map_mount(tree.get(), map_fd), "layers in " + folder);
   BERTH_TRY(os::attach_tree_at(tree.get(), spare), "layers");

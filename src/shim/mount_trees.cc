@@ -127,7 +127,7 @@ bool is_of_image(std::string_view option) {
 }
 
 Result<UniqueFd> make_image(spec::Mount& mount, const Marks& marks, const std::string& place) {
-  if (mount.type != "overlay") return fail(Code::kInvalid, "an image is an overlay");
+  if (mount.type != "overlay" && mount.type != "bind") return fail(Code::kInvalid, "an image is an overlay or a bind");
   RootMount wanted{mount.type, mount.source, {"ro"}};
   for (const auto& option : mount.options) {
     if (is_of_image(option)) wanted.options.push_back(option);

@@ -64,6 +64,8 @@ StoreOptions Sandbox::store_options() const {
   out.platform = "linux/amd64";
   out.progress_timeout_s = 3;
   out.certs_dir = dir_ + "/certs.d";
+  const char* layers = std::getenv("BERTH_TEST_LAYERS");
+  if (layers != nullptr) out.layers = layers == std::string_view("erofs") ? LayersAs::kErofs : LayersAs::kDirectory;
   return out;
 }
 

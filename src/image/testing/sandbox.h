@@ -23,7 +23,8 @@ class Sandbox final {
   [[nodiscard]] const std::string& dir() const { return dir_; }
   /// Runs `work` in the namespace; what it starts (threads, processes) stays there.
   void run(const std::function<void()>& work) const;
-  /// A store in dir()/store, for tests that pull inside run().
+  /// A store in dir()/store, for tests that pull inside run(). Layers as BERTH_TEST_LAYERS says ("erofs", "directory"),
+  /// else as the store likes.
   [[nodiscard]] StoreOptions store_options() const;
 
  private:
