@@ -349,10 +349,12 @@ TEST_P(HandlerTest, OnePidNamespaceForThePod) {
   };
   const auto one = start("one", "1001");
   const auto two = start("two", "1002");
-  const auto list = must(cri().shell(one, "ps -o pid,args"));
-  for (const auto* line : {"    1 berth-pod-init", "sleep 1001", "sleep 1002"}) {
-    EXPECT_THAT(list, HasSubstr(line));
-  }
+  std::string list;
+  EXPECT_TRUE(wait_until(kPatience, [&] {
+    list = must(cri().shell(one, "ps -o pid,args"));
+    return list.find("sleep 1001") != std::string::npos && list.find("sleep 1002") != std::string::npos;
+  })) << list;
+  EXPECT_THAT(list, HasSubstr("    1 berth-pod-init"));
   must(cri().stop(one, 0));
   EXPECT_EQ(must(cri().status(two)).state(), pb::CONTAINER_RUNNING);
   must(cri().end_pod(pod));

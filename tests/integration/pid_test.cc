@@ -100,7 +100,7 @@ TEST_F(PidTest, ThePodsInitReapsAndCostsLittle) {
   // Orphans become its children, and none stays as a zombie.
   must(cri().shell(id, "for i in 1 2 3 4 5; do (sleep 0.1 & sleep 3000 &) ; done"));
   EXPECT_TRUE(wait_until(std::chrono::seconds(10), [&] {
-    return must(cri().shell(id, "ps -o ppid,args | grep -c '^ *1 sleep 3000'")) == "5\n";
+    return must(cri().shell(id, "ps -o ppid,args | grep -c '^ *1 sleep 3000' || true")) == "5\n";
   }));
   must(cri().shell(id, "kill -9 $(ps -o pid,args | awk '/ sleep 3000/ && !/awk/ {print $1}')"));
   EXPECT_TRUE(wait_until(std::chrono::seconds(10),
@@ -201,9 +201,11 @@ TEST_F(PidTest, ADebugContainerJoinsItsTarget) {
   const auto debug =
       must(cri().run(pod, with(pb::TARGET, host().shell_config("debug", "exec sleep 3000"), target), config));
   EXPECT_EQ(pid_space(debug), pid_space(target));
-  const auto list = must(cri().shell(debug, "ps -o args"));
-  EXPECT_NE(list.find("sleep 1000"), std::string::npos) << list;
-  EXPECT_NE(list.find("sleep 3000"), std::string::npos) << list;
+  std::string list;
+  EXPECT_TRUE(wait_until(std::chrono::seconds(10), [&] {
+    list = must(cri().shell(debug, "ps -o args"));
+    return list.find("sleep 1000") != std::string::npos && list.find("sleep 3000") != std::string::npos;
+  })) << list;
   // It goes with its target, whose namespace it is; the other way round nothing happens.
   must(cri().stop(debug, 0));
   EXPECT_EQ(must(cri().status(target)).state(), pb::CONTAINER_RUNNING);
