@@ -25,6 +25,13 @@ Result<FetchedImage> fetch_image(Client& client, const PullCommand& command);
 /// The same, and prints the image's id on stdout.
 Result<int> pull(Client& client, const PullCommand& command);
 
+struct VerifyCommand {
+  std::vector<std::string> images;  ///< none: all
+  bool repair = false;
+};
+/// Exit code 1: damage is left.
+Result<int> verify_images(Client& client, const VerifyCommand& command);
+
 struct ImagesCommand {
   bool quiet = false;
   bool digests = false;

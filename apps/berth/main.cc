@@ -48,6 +48,16 @@ void image_commands(CLI::App& app, Action& action) {
     sub->add_option("image", *names, "names or ids")->required();
     sub->callback([names, &action] { action = [names](Client& c) { return berth::cli::remove_images(c, *names); }; });
   }
+  {
+    auto* image = app.add_subcommand("image", "Look after images");
+    image->require_subcommand(1);
+    auto command = std::make_shared<berth::cli::VerifyCommand>();
+    auto* sub = image->add_subcommand("verify", "Read images and compare them with their digests");
+    sub->add_option("image", command->images, "names or ids (default: all)");
+    sub->add_flag("--repair", command->repair, "mend what is damaged, fetching no more than that again");
+    sub->callback(
+        [command, &action] { action = [command](Client& c) { return berth::cli::verify_images(c, *command); }; });
+  }
 }
 
 void run_command(CLI::App& app, Action& action) {

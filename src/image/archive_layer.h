@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "base/unique_fd.h"
@@ -35,5 +36,14 @@ class ArchiveLayer final : public LayerForm {
   std::uint64_t written_ = 0;
   std::uint64_t flushed_ = 0;  ///< of written_: the kernel was told to write it back
 };
+
+/// What an archive on disk amounts to: its digest, and the index that belongs to it.
+struct ArchiveCheck {
+  std::string diff_id;
+  std::string index;  ///< the bytes that the index file ought to have; empty: it is no archive
+};
+/// Reads the first `bytes` of the archive at `path`. Cancellable: kCancelled. Errors: by errno.
+[[nodiscard]] Result<ArchiveCheck> check_archive(const std::string& path, std::uint64_t bytes,
+                                                 const std::stop_token& stop);
 
 }  // namespace berth::image

@@ -6,8 +6,15 @@ Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::start(ExpectedLayer expect
                                                             TarLimits limits) {
   BERTH_ASSIGN(Sha256 blob, Sha256::start(), "unpack");
   BERTH_ASSIGN(Sha256 tar, Sha256::start(), "unpack");
-  return std::unique_ptr<LayerUnpacker>(
+  std::unique_ptr<LayerUnpacker> out(
       new LayerUnpacker(std::move(expected), std::move(form), limits, std::move(blob), std::move(tar)));
+  if (out->expected_.two_threads) {
+    // Without one it is slower and right.
+    if (auto second = SinkThread::start([raw = out.get()](Bytes bytes) { return raw->keep(bytes); })) {
+      out->second_ = std::move(*second);
+    }
+  }
+  return out;
 }
 
 LayerUnpacker::LayerUnpacker(ExpectedLayer expected, std::unique_ptr<LayerForm> form, TarLimits limits, Sha256 blob,
@@ -35,6 +42,10 @@ Result<> LayerUnpacker::unpacked(Bytes bytes) {
                                       " bytes that are allowed");
   }
   unpacked_ += bytes.size();
+  return second_ ? second_->push(bytes) : keep(bytes);
+}
+
+Result<> LayerUnpacker::keep(Bytes bytes) {
   tar_hash_.update(bytes);
   if (auto done = form_->raw(bytes); !done) return done;
   return reader_.push(bytes);
@@ -49,6 +60,7 @@ Result<LayerStats> LayerUnpacker::finish() {
     return fail(Code::kCorrupt, "digest mismatch: the registry sent " + got);
   }
   BERTH_TRY(decompressor_.finish(), "unpack");
+  if (second_) BERTH_TRY(second_->finish(), "unpack");
   BERTH_TRY(reader_.finish(), "unpack");
   if (const std::string got = tar_hash_.finish(); got != expected_.diff_id) {
     return fail(Code::kCorrupt, "the unpacked layer is " + got + ", the image configuration says " + expected_.diff_id);

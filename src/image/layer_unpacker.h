@@ -5,6 +5,7 @@
 #include "image/decompress.h"
 #include "image/digest.h"
 #include "image/layer_form.h"
+#include "image/sink_thread.h"
 #include "image/tar_reader.h"
 
 namespace berth::image {
@@ -15,9 +16,12 @@ struct ExpectedLayer {
   std::uint64_t size = 0;       ///< of the blob
   std::string diff_id;          ///< digest of the tar archive inside
   std::uint64_t max_bytes = 0;  ///< of the tar archive
+  /// What comes out of the decompressor goes on in a second thread: for a layer that others do not keep the cores busy
+  /// beside.
+  bool two_threads = false;
 };
 
-/// One layer's way from the network to the disk, in one pass and one thread:
+/// One layer's way from the network to the disk, in one pass and one thread, or two:
 /// bytes -> SHA-256 -> decompress -> SHA-256 -> form (raw) -> tar -> form (entries). Nothing is trusted before finish()
 /// said so; the caller publishes the layer only then. Not thread-safe. Blocks on disk. Errors: kCorrupt wrong size,
 /// digest or archive; kExhausted a limit or the disk; as the form.
@@ -35,6 +39,7 @@ class LayerUnpacker final {
  private:
   LayerUnpacker(ExpectedLayer expected, std::unique_ptr<LayerForm> form, TarLimits limits, Sha256 blob, Sha256 tar);
   Result<> unpacked(Bytes bytes);
+  Result<> keep(Bytes bytes);
 
   ExpectedLayer expected_;
   Sha256 blob_hash_;
@@ -44,6 +49,7 @@ class LayerUnpacker final {
   Decompressor decompressor_;
   std::uint64_t received_ = 0;
   std::uint64_t unpacked_ = 0;
+  std::unique_ptr<SinkThread> second_;  // last: it uses the members above
 };
 
 }  // namespace berth::image

@@ -47,9 +47,15 @@ class PullJob final {
                         std::vector<std::string>& fresh);
   void work(Work& work, std::unique_ptr<HttpSession> session);
   Result<> obtain_layer(Work& work, std::size_t index, std::unique_ptr<HttpSession>& session);
-  Result<LayerRecord> fetch_layer(HttpSession& session, const spec::Descriptor& blob, const std::string& diff_id,
+  /// One layer to fetch.
+  struct Wanted {
+    const spec::Descriptor& blob;
+    const std::string& diff_id;
+    bool dominates = false;  ///< it is most of what there is to fetch
+  };
+  Result<LayerRecord> fetch_layer(HttpSession& session, const Wanted& layer,
                                   std::stop_token stop);
-  Result<LayerRecord> unpack_layer(HttpSession& session, const spec::Descriptor& blob, const std::string& diff_id,
+  Result<LayerRecord> unpack_layer(HttpSession& session, const Wanted& layer,
                                    const std::string& dir, std::stop_token stop);
   void report(LayerProgress progress);
 

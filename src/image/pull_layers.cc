@@ -10,10 +10,17 @@
 #include "image/tree.h"
 
 namespace berth::image {
+namespace {
+
+/// Below this a second thread for a layer is not worth its start.
+constexpr std::uint64_t kLarge = 32U << 20;
+
+}  // namespace
 
 struct PullJob::Work {
   const PulledImage* image = nullptr;
   std::vector<std::size_t> order;  ///< indexes into image->blobs, largest first, no layer twice
+  std::uint64_t bytes = 0;         ///< of all blobs in `order`
   std::atomic<std::size_t> next{0};
   std::stop_source stop;  ///< the job's, or a layer that failed
   Mutex mutex;
@@ -30,6 +37,7 @@ Result<> PullJob::fetch_layers(std::unique_ptr<HttpSession> session, const Pulle
   for (std::size_t i = 0; i < image.blobs.size(); ++i) {
     if (!seen.insert(image.diff_ids[i]).second) continue;
     shared.order.push_back(i);
+    shared.bytes += image.blobs[i].size;
     report({image.blobs[i].digest, LayerState::kWaiting, 0, image.blobs[i].size});
   }
   // The largest first: it decides when the last thread is done.
@@ -98,7 +106,8 @@ Result<> PullJob::obtain_layer(Work& work, std::size_t index, std::unique_ptr<Ht
         record = fail(std::move(opened).error());
       }
     }
-    if (session) record = fetch_layer(*session, blob, diff_id, work.stop.get_token());
+    const Wanted wanted{blob, diff_id, blob.size >= kLarge && blob.size > work.bytes / 2};
+    if (session) record = fetch_layer(*session, wanted, work.stop.get_token());
   } catch (const std::exception& error) {  // the claim must end whatever happens
     record = fail(Code::kExhausted, error.what());
   }
@@ -111,10 +120,9 @@ Result<> PullJob::obtain_layer(Work& work, std::size_t index, std::unique_ptr<Ht
   return {};
 }
 
-Result<LayerRecord> PullJob::fetch_layer(HttpSession& session, const spec::Descriptor& blob, const std::string& diff_id,
-                                         std::stop_token stop) {
+Result<LayerRecord> PullJob::fetch_layer(HttpSession& session, const Wanted& layer, std::stop_token stop) {
   BERTH_ASSIGN(const std::string dir, store_.disk().make_temporary(), "unpack");
-  auto record = unpack_layer(session, blob, diff_id, dir, std::move(stop));
+  auto record = unpack_layer(session, layer, dir, std::move(stop));
   if (record) {
     auto published = store_.disk().publish_layer(dir, *record);
     if (published) return record;
@@ -127,10 +135,15 @@ Result<LayerRecord> PullJob::fetch_layer(HttpSession& session, const spec::Descr
   return record;
 }
 
-Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const spec::Descriptor& blob,
-                                          const std::string& diff_id, const std::string& dir, std::stop_token stop) {
+Result<LayerRecord> PullJob::unpack_layer(HttpSession& session, const Wanted& layer, const std::string& dir,
+                                          std::stop_token stop) {
+  const auto& [blob, diff_id, dominates] = layer;
   constexpr std::chrono::milliseconds kReportEvery{250};
-  ExpectedLayer expected{blob.digest, blob.size, diff_id, store_.options().max_layer_bytes};
+  ExpectedLayer expected{.digest = blob.digest,
+                         .size = blob.size,
+                         .diff_id = diff_id,
+                         .max_bytes = store_.options().max_layer_bytes,
+                         .two_threads = dominates};
   BERTH_ASSIGN(std::unique_ptr<LayerForm> form, store_.start_layer(dir), "unpack");
   BERTH_ASSIGN(const std::unique_ptr<LayerUnpacker> unpacker,
                LayerUnpacker::start(std::move(expected), std::move(form)), "unpack");

@@ -84,6 +84,22 @@ struct StoreOptions {
   std::string certs_dir = "/etc/berth/certs.d";
 };
 
+/// Something of an image that is not as it was when it was verified.
+struct ImageFault {
+  std::string object;  ///< a layer's diff id, or the image's id: its merged index
+  std::string what;
+  bool mended = false;  ///< made again out of what is whole
+};
+/// What a look at one image found.
+struct Verification {
+  std::string image_id;
+  unsigned verified_layers = 0;
+  unsigned unpacked_layers = 0;  ///< kept as directories, of which nothing can be said
+  std::vector<ImageFault> faults;
+  /// Names under which the image was known and is not any more: pulled again, only its damaged layers are fetched.
+  std::vector<std::string> lost_names;
+};
+
 /// The image store: pulls, keeps and prepares images. Thread-safe. One process at a time owns a root (flock).
 class Store {
  public:
@@ -109,6 +125,11 @@ class Store {
   /// kNotFound when there is no such image (the CRI caller turns this into success); kPrecondition when pinned.
   /// Layers still used by a container stay until that container is gone.
   virtual Result<> remove(std::string_view name_or_id) = 0;
+
+  /// Reads all of an image's archives and indexes and compares them with their digests and with each other. `repair`:
+  /// indexes are made again; an image with a damaged archive is taken away (containers that run keep what they have) so
+  /// that a pull brings back what is damaged and no more. Takes a second a GB. Cancellable. kNotFound.
+  virtual Result<Verification> verify(std::string_view name_or_id, bool repair, std::stop_token stop) = 0;
 
   /// Makes the writable layer of container `container_id` over image `image_id`. Idempotent. With `ids` the mount has
   /// the options uidmap and gidmap, which map the layers, and the writable layer is owned by the ids of the host.

@@ -46,6 +46,7 @@ class StoreImpl final : public Store {
   [[nodiscard]] std::vector<ImageInfo> list() const override;
   [[nodiscard]] std::optional<ImageInfo> find(std::string_view name_or_id) const override;
   Result<> remove(std::string_view name_or_id) override;
+  Result<Verification> verify(std::string_view name_or_id, bool repair, std::stop_token stop) override;
   Result<RootfsMount> prepare_rootfs(const std::string& container_id, const std::string& image_id,
                                      const std::optional<RootfsIds>& ids) override;
   Result<RootfsMount> prepare_volume(const std::string& volume_id, const std::string& image_id) override;
@@ -111,6 +112,12 @@ class StoreImpl final : public Store {
   Result<> write_documents(const PulledImage& pulled, const ImageRecord& record) BERTH_REQUIRES(change_mutex_);
   /// Completes what layers leave unsaid about directories, "/" among them.
   Result<> settle_directories(ImageRecord& record) BERTH_REQUIRES(change_mutex_);
+  /// One layer against its digest and its index. `lost`: its archive is not what it was.
+  Result<> verify_layer(const LayerRecord& layer, bool repair, const std::stop_token& stop, Verification& out,
+                        bool& lost);
+  Result<> verify_index(const ImageRecord& record, bool repair, Verification& out);
+  /// Takes damaged layers away, and the images that stand on them. Layers that are whole wait for the next pull.
+  Result<> lose_layers(const std::vector<std::string>& diff_ids, Verification& out);
   void use_layers(const ImageRecord& record) BERTH_REQUIRES(mutex_);
   /// Forgets image `id` in memory and on disk. Gives back what is to be deleted outside the locks.
   Result<std::vector<std::string>> erase_image(const std::string& id) BERTH_REQUIRES(change_mutex_);

@@ -183,7 +183,11 @@ Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector
     Image& image = images_[record.id];
     if (!image.record.id.empty()) {  // kept for containers, or the same configuration under another manifest
       old_manifest = image.record.manifest;
-      for (const std::string& layer : image.record.layers) --layers_.at(layer).users;
+      for (const std::string& layer : image.record.layers) {
+        if (const auto it = layers_.find(layer); it != layers_.end() && it->second.users > 0) {
+          --it->second.users;  // 0: damaged, taken away, and now fetched again
+        }
+      }
     }
     image.config = std::make_shared<const spec::ImageConfig>(pulled.config);
     image.record = record;

@@ -161,7 +161,7 @@ Result<std::vector<std::string>> StoreImpl::erase_image(const std::string& id) {
     const MutexLock lock(mutex_);
     images_.erase(id);
     for (const std::string& layer : record.layers) {
-      if (const auto it = layers_.find(layer); it != layers_.end()) --it->second.users;
+      if (const auto it = layers_.find(layer); it != layers_.end() && it->second.users > 0) --it->second.users;
     }
   }
   return sweep_layers(true);

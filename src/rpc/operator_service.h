@@ -22,6 +22,10 @@ class OperatorService final : public ::berth::v1::Operator::CallbackService {
   grpc::ServerUnaryReactor* Fsck(grpc::CallbackServerContext* context, const ::berth::v1::FsckRequest* request,
                                  ::berth::v1::FsckResponse* response) override;
 
+  grpc::ServerUnaryReactor* VerifyImage(grpc::CallbackServerContext* context,
+                                        const ::berth::v1::VerifyImageRequest* request,
+                                        ::berth::v1::VerifyImageResponse* response) override;
+
   grpc::ServerUnaryReactor* Doctor(grpc::CallbackServerContext* context, const ::berth::v1::DoctorRequest* request,
                                    ::berth::v1::DoctorResponse* response) override;
 

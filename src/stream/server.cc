@@ -177,7 +177,9 @@ Result<> Server::serve_control() {
 
 void Server::look_whether_needed() {
   const auto now = std::chrono::steady_clock::now();
-  const bool needed = control_ == nullptr || control_->connection_count() > 0 || sessions_ > 0 || tokens_.waiting() > 0;
+  // A connection outlives its session while its client has not read all of it.
+  const bool needed = control_ == nullptr || control_->connection_count() > 0 || sessions_ > 0 ||
+                      tokens_.waiting() > 0 || load_->open > 0;
   if (needed) needed_at_ = now;
   if (now - needed_at_ >= options_.linger) stop();
 }

@@ -63,7 +63,7 @@ class Server final {
   Server(ServerOptions options, std::unique_ptr<ttrpc::Reactor> reactor);
   /// What a connection is counted by, from its acceptance to its last byte.
   struct Load {
-    std::size_t open = 0;
+    std::atomic<std::size_t> open = 0;  ///< also read where the control socket is served
     std::size_t heads = 0;  ///< of these, not upgraded yet: whoever can connect can have one
     std::function<void()> changed;
   };

@@ -70,6 +70,23 @@ TEST_F(CliTest, ImagesComeAreListedAndGo) {
   EXPECT_THAT(good({"inspect", image()}), HasSubstr(std::string(trim(pulled.out))));
 }
 
+TEST_F(CliTest, ADamagedImageIsMended) {
+  const auto id = std::string(trim(good({"pull", "-q", image()})));
+  const auto whole = good({"image", "verify"});
+  if (whole.find("1 layers whole") == std::string::npos) GTEST_SKIP() << "layers are unpacked here: " << whole;
+  const std::string layers = host().dir() + "/root/images/layers";
+  const auto names = must(os::list_dir(layers));
+  ASSERT_EQ(names.size(), 1U);
+  must(os::write_file_atomic(layers + "/" + names[0] + "/tar", "not the archive"));
+  const auto told = berth({"image", "verify", image()});
+  EXPECT_EQ(told.code, 1);
+  EXPECT_THAT(told.out, AllOf(HasSubstr(names[0]), HasSubstr("--repair mends it")));
+  const auto mended = berth({"image", "verify", "--repair", image()});
+  EXPECT_EQ(mended.code, 0) << mended.out << mended.err;
+  EXPECT_THAT(good({"image", "verify", id}), HasSubstr("1 layers whole"));
+  EXPECT_NE(berth({"image", "verify", "nobody"}).code, 0);
+}
+
 TEST_F(CliTest, APodFromRunToRemove) {
   const auto started = good(run_args({"--name", "web", "-p", "18085:80", "-e", "WORD=value", image()}));
   EXPECT_THAT(started, HasSubstr("pod        web ("));

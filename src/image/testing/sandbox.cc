@@ -59,11 +59,15 @@ void Sandbox::run(const std::function<void()>& work) const {
 }
 
 StoreOptions Sandbox::store_options() const {
+  return options_in(dir_);
+}
+
+StoreOptions options_in(const std::string& dir) {
   StoreOptions out;
-  out.root = dir_ + "/store";
+  out.root = dir + "/store";
   out.platform = "linux/amd64";
   out.progress_timeout_s = 3;
-  out.certs_dir = dir_ + "/certs.d";
+  out.certs_dir = dir + "/certs.d";
   const char* layers = std::getenv("BERTH_TEST_LAYERS");
   if (layers != nullptr) out.layers = layers == std::string_view("erofs") ? LayersAs::kErofs : LayersAs::kDirectory;
   return out;

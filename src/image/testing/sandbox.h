@@ -32,6 +32,9 @@ class Sandbox final {
   UniqueFd netns_;
 };
 
+/// What Sandbox::store_options() gives for the sandbox `dir`.
+[[nodiscard]] StoreOptions options_in(const std::string& dir);
+
 /// Files and folders in a store that belong to images or to work under way, relative to its root, sorted: empty for a
 /// store that holds nothing. Call it with the store closed.
 [[nodiscard]] std::vector<std::string> leftovers(const std::string& store_root);
