@@ -301,7 +301,7 @@ class Archives final {
 
 TEST_F(LayerFormsTest, WhateverTheArchivesHold) {
   const char* count = std::getenv("BERTH_LAYER_FORMS");
-  const unsigned rounds = count == nullptr ? 1500 : static_cast<unsigned>(std::strtoul(count, nullptr, 10));
+  const unsigned rounds = count == nullptr ? 600 : static_cast<unsigned>(std::strtoul(count, nullptr, 10));
   for (unsigned seed = 1; seed <= rounds && !HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const auto archives = Archives(seed).some();
