@@ -7,7 +7,7 @@
 
 #include "base/result.h"
 
-/// A TOML text as a list of settings, the third-party parser kept out of sight. Private to src/config.
+/// A TOML text as a list of settings. Private to src/config.
 namespace berth::config {
 
 struct Value {
@@ -29,7 +29,7 @@ struct Setting {
   Value value;
 };
 
-/// The settings in the order of their lines. Bounded in text size, nesting and dots of a key before anything is built.
+/// The settings in the order of their lines. Bounded as toml::parse() says.
 /// Error: kInvalid "LINE: what"; kExhausted. Never throws. Source: TOML 1.0.
 [[nodiscard]] Result<std::vector<Setting>> read_toml(std::string_view text);
 
