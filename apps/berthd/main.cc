@@ -137,7 +137,9 @@ Result<std::unique_ptr<berth::image::Store>> open_images(const Config& config) {
                                     .layers = form_of_layers(config.image.layers),
                                     .max_parallel_layers = config.image.max_parallel_layers,
                                     .progress_timeout_s = config.image.pull_progress_timeout_s,
-                                    .max_layer_bytes = config.image.max_layer_bytes});
+                                    .max_layer_bytes = config.image.max_layer_bytes,
+                                    .hosts_dir = config.image.hosts_dir,
+                                    .auth_file = config.image.auth_file});
 }
 
 Result<std::unique_ptr<berth::network::Network>> open_network(const Config& config) {

@@ -54,8 +54,10 @@ struct Config {
     std::vector<std::string> insecure_registries{};  ///< host[:port] or "*.domain[:port]" allowed over http
     std::string layers = "auto";                     ///< "auto", "erofs" or "directory"
     unsigned max_parallel_layers = 3;                ///< 1 to 64
-    unsigned pull_progress_timeout_s = 60;        ///< 1 to 3600: a download that moves no byte for so long is given up
-    std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked; at least 1 MiB
+    unsigned pull_progress_timeout_s = 60;         ///< 1 to 3600: a download that moves no byte for so long is given up
+    std::uint64_t max_layer_bytes = 64ULL << 30;   ///< of one layer, unpacked; at least 1 MiB
+    std::string hosts_dir = "/etc/berth/certs.d";  ///< HOST[:PORT]/hosts.toml and certificates; absolute, empty: none
+    std::string auth_file{};  ///< Docker's config.json, for pulls that bring no login; absolute, empty: none
     bool operator==(const Image&) const = default;
   } image;
 

@@ -76,6 +76,8 @@ layers = "directory"
 max_parallel_layers = 8
 pull_progress_timeout_s = 10
 max_layer_bytes = 1048576
+hosts_dir = "/etc/containerd/certs.d"
+auth_file = "/root/.docker/config.json"
 [log]
 max_line_bytes = 2048
 [runtime]
@@ -114,6 +116,8 @@ engine = "vm"
   EXPECT_EQ(config.image.default_registry, "registry.example:5000");
   EXPECT_EQ(config.image.insecure_registries.size(), 3U);
   EXPECT_EQ(config.image.layers, "directory");
+  EXPECT_EQ(config.image.hosts_dir, "/etc/containerd/certs.d");
+  EXPECT_EQ(config.image.auth_file, "/root/.docker/config.json");
   EXPECT_EQ(config.image.max_parallel_layers, 8U);
   EXPECT_EQ(config.image.pull_progress_timeout_s, 10U);
   EXPECT_EQ(config.image.max_layer_bytes, 1048576U);

@@ -197,6 +197,8 @@ std::vector<Key> keys_of(Config& c) {
       {"image", "max_parallel_layers", &c.image.max_parallel_layers, nullptr, 1, 64},
       {"image", "pull_progress_timeout_s", &c.image.pull_progress_timeout_s, nullptr, 1, kHour},
       {"image", "max_layer_bytes", &c.image.max_layer_bytes, nullptr, 1U << 20, INT64_MAX},
+      {"image", "hosts_dir", &c.image.hosts_dir, check_absolute_or_empty},
+      {"image", "auth_file", &c.image.auth_file, check_absolute_or_empty},
       {"log", "max_line_bytes", &c.log.max_line_bytes, nullptr, 1024, 1U << 20},
       {"runtime", "shim", &c.runtime.shim, check_absolute_or_empty},
       {"runtime", "default_handler", &c.runtime.default_handler, check_handler_name},

@@ -257,6 +257,77 @@ TEST_F(BadRegistryTest, LoginLoop) {
   EXPECT_EQ(log_.size(), 2U);
 }
 
+TEST_F(BadRegistryTest, LoginsAndRedirectsInCircles) {
+  PullOptions pull;
+  pull.auth.username = "me";
+  pull.auth.password = "s3cret";
+  const auto challenge = [](const ServerRequest& request) {
+    return "WWW-Authenticate: Bearer realm=\"http://" + request.headers.at("host") + "/token\",service=\"s\"";
+  };
+  const auto is_token = [](const ServerRequest& request) { return request.target.starts_with("/token"); };
+  const auto expect = [&](const HttpServer::Handler& handler, Code code, const std::string& text,
+                          std::size_t requests) {
+    SCOPED_TRACE(text);
+    expect_failure(handler, code, AllOf(HasSubstr(text), Not(HasSubstr("s3cret"))), {}, "t", pull);
+    EXPECT_EQ(log_.size(), requests);
+  };
+  // A token for each login, and none that is good.
+  expect(
+      [&](const ServerRequest& request, Reply& reply) {
+        if (is_token(request)) return reply.answer(200, R"({"token":"t"})");
+        reply.answer(401, "", {challenge(request)});
+      },
+      Code::kDenied, "does not accept the login", 3);
+  // The token service wants a login itself.
+  expect([&](const ServerRequest& request, Reply& reply) { reply.answer(401, "", {challenge(request)}); },
+         Code::kDenied, "refuses the credentials (status 401)", 2);
+  // The token service redirects to itself.
+  expect(
+      [&](const ServerRequest& request, Reply& reply) {
+        if (is_token(request)) return reply.answer(307, "", {"Location: " + request.target});
+        reply.answer(401, "", {challenge(request)});
+      },
+      Code::kDenied, "answers status 307", 2);
+  // A redirect, then a login without end.
+  expect(
+      [&](const ServerRequest& request, Reply& reply) {
+        if (is_token(request)) return reply.answer(200, R"({"token":"t"})");
+        if (!request.target.ends_with("?moved"))
+          return reply.answer(307, "", {"Location: " + request.target + "?moved"});
+        reply.answer(401, "", {challenge(request)});
+      },
+      Code::kDenied, "does not accept the login", 5);
+  // A login, then a redirect without end.
+  expect(
+      [&](const ServerRequest& request, Reply& reply) {
+        if (is_token(request)) return reply.answer(200, R"({"token":"t"})");
+        if (!request.headers.contains("authorization")) return reply.answer(401, "", {challenge(request)});
+        reply.answer(307, "", {"Location: " + request.target});
+      },
+      Code::kUnavailable, "redirects in circles", 3);
+  // The login is good only before the redirect.
+  expect(
+      [&](const ServerRequest& request, Reply& reply) {
+        if (is_token(request)) return reply.answer(200, R"({"token":"t"})");
+        if (request.target.ends_with("?moved") || !request.headers.contains("authorization")) {
+          return reply.answer(401, "", {challenge(request)});
+        }
+        reply.answer(307, "", {"Location: " + request.target + "?moved"});
+      },
+      Code::kDenied, "does not accept the login", 4);
+  // Another host, which gets no login and wants one.
+  sandbox_.run([&] {
+    HttpServer other([&](const ServerRequest& request, Reply& reply) {
+      EXPECT_FALSE(request.headers.contains("authorization"));
+      reply.answer(401, "", {challenge(request)});
+    });
+    expect(
+        [&](const ServerRequest&, Reply& reply) { reply.answer(307, "", {"Location: http://" + other.host() + "/x"}); },
+        Code::kDenied, "the host that the registry redirects to asks for credentials", 1);
+    EXPECT_EQ(other.log().size(), 1U);
+  });
+}
+
 TEST_F(BadRegistryTest, NoCredentials) {
   expect_failure(
       [](const ServerRequest&, Reply& reply) { reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""}); },

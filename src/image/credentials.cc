@@ -13,16 +13,6 @@ constexpr std::size_t kMaxTokenAnswer = 1U << 20;
 constexpr std::size_t kMaxToken = 64U << 10;  // larger than any header a registry takes
 constexpr std::chrono::seconds kTokenTimeout{60};
 
-/// "https://index.docker.io/v1/" and "registry-1.docker.io" are docker.io.
-std::string server_host(std::string_view address) {
-  for (const std::string_view scheme : {"https://", "http://"}) {
-    if (address.starts_with(scheme)) address.remove_prefix(scheme.size());
-  }
-  std::string host = to_lower(address.substr(0, address.find('/')));
-  if (host == "index.docker.io" || host == "registry-1.docker.io" || host == "registry.docker.io") host = "docker.io";
-  return host;
-}
-
 /// Whether `text` can stand in a header or a form as it is.
 bool printable_token(std::string_view text) {
   for (const char c : text) {
@@ -69,6 +59,9 @@ Result<std::string> fetch_token(HttpSession& session, const Challenge& challenge
   HttpRequest http;
   http.max_body = kMaxTokenAnswer;
   http.total_timeout = kTokenTimeout;
+  http.tls = request.tls;
+  if (realm.host != request.own_host) http.tls.clients.clear();
+  http.connect_timeout = request.connect_timeout;
   http.stop = request.stop;
   std::string form;
   if (!credentials.identity_token.empty()) {
@@ -90,6 +83,15 @@ Result<std::string> fetch_token(HttpSession& session, const Challenge& challenge
 }
 
 }  // namespace
+
+std::string server_host(std::string_view address) {
+  for (const std::string_view scheme : {"https://", "http://"}) {
+    if (address.starts_with(scheme)) address.remove_prefix(scheme.size());
+  }
+  std::string host = to_lower(address.substr(0, address.find('/')));
+  if (host == "index.docker.io" || host == "registry-1.docker.io" || host == "registry.docker.io") host = "docker.io";
+  return host;
+}
 
 Result<Credentials> credentials_for(const Auth& auth, std::string_view registry) {
   if (!auth.server_address.empty() && server_host(auth.server_address) != server_host(registry)) return Credentials{};

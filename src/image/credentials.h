@@ -20,6 +20,10 @@ struct Credentials {
   [[nodiscard]] bool empty() const { return username.empty() && identity_token.empty() && registry_token.empty(); }
 };
 
+/// The registry that an address or a key of a configuration file means: lower case, without scheme and path;
+/// "https://index.docker.io/v1/" and "registry-1.docker.io" are docker.io.
+[[nodiscard]] std::string server_host(std::string_view address);
+
 /// Picks `auth` apart for `registry`; empty credentials when auth.server_address names another registry.
 /// kInvalid: auth.auth is no base64 of "user:password".
 [[nodiscard]] Result<Credentials> credentials_for(const Auth& auth, std::string_view registry);
@@ -33,6 +37,9 @@ struct TokenRequest {
   std::string repository;
   bool registry_is_https = true;
   std::function<bool(const Url&)> plain_allowed;
+  TlsFiles tls{};                                ///< for the token service; client certificates for `own_host` alone
+  std::string own_host{};                        ///< of the registry, without the port
+  std::chrono::milliseconds connect_timeout{0};  ///< to the token service; 0: the session's
   std::stop_token stop;
 };
 [[nodiscard]] Result<std::string> answer_challenges(HttpSession& session, const std::vector<Challenge>& challenges,

@@ -1,8 +1,8 @@
 #include "image/http.h"
 
 #include <curl/curl.h>
-#include <openssl/ssl.h>
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <optional>
@@ -10,7 +10,6 @@
 #include "base/strings.h"
 #include "image/printable.h"
 #include "image/reference.h"
-#include "os/file.h"
 
 namespace berth::image {
 namespace {
@@ -110,32 +109,17 @@ std::size_t on_body(char* data, std::size_t size, std::size_t count, void* user)
   return static_cast<Exchange*>(user)->take_body(as_bytes({data, total})) ? total : CURL_WRITEFUNC_ERROR;
 }
 
-/// More certificate authorities for one host, beside the system's.
-CURLcode on_tls_context(CURL* /*easy*/, void* context, void* user) {
-  for (const std::string& file : *static_cast<const std::vector<std::string>*>(user)) {
-    if (SSL_CTX_load_verify_file(static_cast<SSL_CTX*>(context), file.c_str()) != 1) return CURLE_SSL_CACERT_BADFILE;
+/// What `request` may use in its handshake: its own files and those of the host's folder.
+TlsFiles tls_of(const HttpRequest& request, const std::string& hosts_dir) {
+  TlsFiles files = tls_files_for(hosts_dir, request.url);
+  for (const std::string& file : request.tls.authorities) {
+    if (std::find(files.authorities.begin(), files.authorities.end(), file) == files.authorities.end()) {
+      files.authorities.push_back(file);
+    }
   }
-  return CURLE_OK;
-}
-
-struct HostCertificates {
-  std::vector<std::string> authorities;
-  std::string client_cert;
-  std::string client_key;
-};
-
-HostCertificates certificates_for(const std::string& certs_dir, const Url& url) {
-  HostCertificates out;
-  if (certs_dir.empty() || url.scheme != "https") return out;
-  const std::string dir = certs_dir + "/" + url.authority();
-  const auto names = os::list_dir(dir);
-  if (!names) return out;
-  for (const std::string& name : *names) {
-    if (name.ends_with(".crt")) out.authorities.push_back(dir + "/" + name);
-    if (name == "client.cert") out.client_cert = dir + "/" + name;
-    if (name == "client.key") out.client_key = dir + "/" + name;
-  }
-  return out;
+  if (!request.tls.clients.empty()) files.clients = request.tls.clients;
+  files.skip_verify = request.tls.skip_verify;
+  return files;
 }
 
 using Kind = HttpFailure::Kind;
@@ -176,11 +160,12 @@ HttpFailure failure_of(CURLcode code, const std::string& where, const char* deta
 
 struct HttpSession::State {
   HttpOptions options;
+  TlsSetup tls;  // before the connections, which point into it
   std::unique_ptr<CURLM, MultiDeleter> multi;
   std::unique_ptr<CURL, EasyDeleter> easy;  // after multi: goes first
   std::array<char, CURL_ERROR_SIZE> detail{};
 
-  void prepare(Exchange& exchange, curl_slist* headers, const HostCertificates& certificates);
+  void prepare(Exchange& exchange, curl_slist* headers);
   std::expected<HttpResponse, HttpFailure> run(Exchange& exchange);
 };
 
@@ -204,7 +189,7 @@ Result<std::unique_ptr<HttpSession>> HttpSession::open(HttpOptions options) {
   return std::unique_ptr<HttpSession>(new HttpSession(std::move(state)));
 }
 
-void HttpSession::State::prepare(Exchange& exchange, curl_slist* headers, const HostCertificates& certificates) {
+void HttpSession::State::prepare(Exchange& exchange, curl_slist* headers) {
   CURL* h = easy.get();
   const HttpRequest& request = *exchange.request;
   curl_easy_reset(h);  // options only: connections and sessions stay
@@ -216,7 +201,9 @@ void HttpSession::State::prepare(Exchange& exchange, curl_slist* headers, const 
   curl_easy_setopt(h, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(h, CURLOPT_FOLLOWLOCATION, 0L);
-  curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, static_cast<long>(options.connect_timeout.count()));
+  const std::chrono::milliseconds connect =
+      request.connect_timeout.count() != 0 ? request.connect_timeout : options.connect_timeout;
+  curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(connect.count()));
   curl_easy_setopt(h, CURLOPT_BUFFERSIZE, kReceiveBuffer);
   curl_easy_setopt(h, CURLOPT_USERAGENT, "berth/" BERTH_VERSION);
   curl_easy_setopt(h, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -230,14 +217,7 @@ void HttpSession::State::prepare(Exchange& exchange, curl_slist* headers, const 
   curl_easy_setopt(h, CURLOPT_HEADERDATA, &exchange);
   curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
   curl_easy_setopt(h, CURLOPT_WRITEDATA, &exchange);
-  if (!certificates.authorities.empty()) {
-    curl_easy_setopt(h, CURLOPT_SSL_CTX_FUNCTION, on_tls_context);
-    curl_easy_setopt(h, CURLOPT_SSL_CTX_DATA, &certificates.authorities);
-  }
-  if (!certificates.client_cert.empty()) {
-    curl_easy_setopt(h, CURLOPT_SSLCERT, certificates.client_cert.c_str());
-    curl_easy_setopt(h, CURLOPT_SSLKEY, certificates.client_key.c_str());
-  }
+  tls.apply(h, tls_of(request, options.hosts_dir));
 }
 
 std::expected<HttpResponse, HttpFailure> HttpSession::State::run(Exchange& exchange) {
@@ -257,6 +237,10 @@ std::expected<HttpResponse, HttpFailure> HttpSession::State::run(Exchange& excha
     while (const CURLMsg* message = curl_multi_info_read(multi.get(), &left)) {
       if (message->msg != CURLMSG_DONE) continue;
       if (const CURLcode code = message->data.result; code != CURLE_OK) {
+        if (const std::string problem = tls.problem(); !problem.empty()) {
+          return std::unexpected(
+              HttpFailure{Kind::kCertificate, Error(Code::kUnavailable, "TLS with " + where + ": " + problem)});
+        }
         return std::unexpected(failure_of(code, where, detail.data()));
       }
       if (!exchange.finish_head()) return std::unexpected(HttpFailure{Kind::kRefused, std::move(*exchange.refusal)});
@@ -290,8 +274,7 @@ std::expected<HttpResponse, HttpFailure> HttpSession::perform(const HttpRequest&
     [[maybe_unused]] const curl_slist* same = headers.release();
     headers.reset(longer);
   }
-  const HostCertificates certificates = certificates_for(state_->options.certs_dir, request.url);
-  state_->prepare(exchange, headers.get(), certificates);
+  state_->prepare(exchange, headers.get());
   curl_multi_add_handle(state_->multi.get(), state_->easy.get());
   auto result = state_->run(exchange);
   curl_multi_remove_handle(state_->multi.get(), state_->easy.get());

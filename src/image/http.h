@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "image/decompress.h"
+#include "image/host_tls.h"
 #include "image/url.h"
 
 namespace berth::image {
@@ -34,6 +35,8 @@ struct HttpRequest {
   ByteSink sink;
   std::size_t max_body = 64U << 10;       ///< of a kept body: more is kExhausted for 200, cut off for other answers
   std::chrono::seconds total_timeout{0};  ///< 0: no limit but the stall time
+  std::chrono::milliseconds connect_timeout{0};  ///< with the TLS handshake; 0: the session's
+  TlsFiles tls{};                                ///< beside what the session's folder has for the host
   std::stop_token stop;
 };
 
@@ -57,7 +60,7 @@ struct HttpFailure {
 struct HttpOptions {
   std::chrono::seconds connect_timeout{15};
   std::chrono::seconds stall_timeout{60};
-  std::string certs_dir;  ///< per host: DIR/HOST[:PORT]/{*.crt more CAs, client.cert, client.key}; empty: none
+  std::string hosts_dir;  ///< per host: DIR/HOST[:PORT]/{*.crt more CAs, NAME.cert, NAME.key}; empty: none
 };
 
 /// Requests over HTTP/1.1 and TLS 1.2 or later, one at a time, connections kept between them. Redirects are not

@@ -147,6 +147,57 @@ TEST_F(PatientTest, GetsATokenAndKeepsItFromOthers) {
   });
 }
 
+TEST_F(PatientTest, GivesPasswordsToTheRegistryAlone) {
+  sandbox_.run([&] {
+    const auto leaked = std::make_shared<std::atomic<bool>>(false);
+    HttpServer storage([this, leaked](const ServerRequest& request, Reply& reply) {
+      if (request.headers.contains("authorization")) *leaked = true;
+      reply.answer(200, is_blob(request, layer_digest_) ? image_.layers[0].blob : image_.config);
+    });
+    HttpServer registry([this, &storage](const ServerRequest& request, Reply& reply) {
+      const auto it = request.headers.find("authorization");
+      if (it == request.headers.end() || it->second != "Basic bWU6cHc=") {
+        return reply.answer(401, "", {"WWW-Authenticate: Basic realm=\"x\""});
+      }
+      if (request.target.find("/blobs/") == std::string::npos) return void(serve_image(image_, request, reply));
+      reply.answer(302, "", {"Location: http://" + storage.host() + request.target});  // the same host, another port
+    });
+    auto store = Store::open(sandbox_.store_options());
+    ASSERT_TRUE(store);
+    PullOptions options;
+    options.auth.username = "me";
+    options.auth.password = "pw";
+    const auto info = (*store)->pull(registry.host() + "/app:t", options);
+    ASSERT_TRUE(info) << info.error().text();
+    EXPECT_FALSE(*leaked);
+    EXPECT_EQ(storage.log().size(), 2U);
+    EXPECT_EQ(registry.log().size(), 4U);  // one login
+  });
+}
+
+TEST_F(PatientTest, WaitsForTheTokenServiceToo) {
+  sandbox_.run([&] {
+    const auto count = std::make_shared<std::atomic<int>>(0);
+    HttpServer tokens([count](const ServerRequest&, Reply& reply) {
+      const int turn = (*count)++;
+      if (turn == 0) return reply.answer(429, "");
+      if (turn == 1) return reply.reset();
+      reply.answer(200, R"({"token":"t"})");
+    });
+    HttpServer registry([this, &tokens](const ServerRequest& request, Reply& reply) {
+      if (!request.headers.contains("authorization")) {
+        return reply.answer(401, "", {"WWW-Authenticate: Bearer realm=\"http://" + tokens.host() + "/token\""});
+      }
+      serve_image(image_, request, reply);
+    });
+    auto store = Store::open(sandbox_.store_options());
+    ASSERT_TRUE(store);
+    const auto info = (*store)->pull(registry.host() + "/app:t", {});
+    ASSERT_TRUE(info) << info.error().text();
+    EXPECT_EQ(*count, 3);
+  });
+}
+
 TEST_F(PatientTest, RefreshesAnIdentityToken) {
   sandbox_.run([&] {
     const auto form = std::make_shared<std::string>();

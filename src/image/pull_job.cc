@@ -125,10 +125,22 @@ Result<Document> PullJob::resolve(HttpSession& session, PulledImage& out) {
 }
 
 Result<ImageInfo> PullJob::pull() {
-  RegistryOptions options{store_.options().insecure_registries, store_.options().certs_dir,
-                          std::chrono::seconds(store_.options().progress_timeout_s)};
-  BERTH_ASSIGN(registry_, Registry::open(std::move(options), reference_, auth_), "registry");
+  const RegistryOptions options{.insecure_registries = store_.options().insecure_registries,
+                                .hosts_dir = store_.options().hosts_dir,
+                                .auth_file = store_.options().auth_file,
+                                .health = &store_.health(),
+                                .stall_timeout = std::chrono::seconds(store_.options().progress_timeout_s)};
+  BERTH_ASSIGN(registry_, Registry::open(options, reference_, auth_), "registry");
   auth_ = {};
+  Result<ImageInfo> result = pull_from_hosts();
+  // A layer is verified when all of it has come: too late for another host to go on, so everything is asked for again.
+  while (!result && result.error().code() == Code::kCorrupt && registry_->distrust_mirrors()) {
+    result = pull_from_hosts();
+  }
+  return result;
+}
+
+Result<ImageInfo> PullJob::pull_from_hosts() {
   BERTH_ASSIGN(std::unique_ptr<HttpSession> session, registry_->session(), "registry");
   PulledImage image;
   image.reference = reference_;
@@ -143,7 +155,8 @@ Result<ImageInfo> PullJob::pull() {
   auto layers = fetch_layers(std::move(session), image, held, fresh);
   Result<ImageInfo> result = layers ? store_.commit(image, fresh) : Result<ImageInfo>(fail(std::move(layers).error()));
   const Code code = result ? Code::kInternal : result.error().code();
-  const bool keep = code == Code::kUnavailable || code == Code::kTimeout || code == Code::kCancelled;
+  const bool keep = code == Code::kUnavailable || code == Code::kTimeout || code == Code::kCancelled ||
+                    (code == Code::kCorrupt && registry_->has_mirrors());  // all but one layer are good
   store_.release_layers(held, keep);
   return result;
 }

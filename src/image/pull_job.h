@@ -41,6 +41,7 @@ class PullJob final {
   void run(const std::function<void()>& ended);
   void finish(Result<ImageInfo> result);
   Result<ImageInfo> pull();
+  Result<ImageInfo> pull_from_hosts();
   Result<Document> resolve(HttpSession& session, PulledImage& out);
   Result<> fetch_config(HttpSession& session, const spec::Manifest& manifest, PulledImage& out);
   Result<> fetch_layers(std::unique_ptr<HttpSession> session, const PulledImage& image, std::vector<std::string>& held,

@@ -3,32 +3,30 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <ctime>
-#include <set>
+#include <optional>
 #include <utility>
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/strings.h"
 #include "image/printable.h"
-#include "spec/json_text.h"
 
 namespace berth::image {
 namespace {
 
-constexpr unsigned kMaxRedirects = 10;
 constexpr unsigned kMaxTries = 5;        // without a byte of progress in between
 constexpr unsigned kMaxBlobTries = 100;  // in all: a link that breaks every megabyte is still given up
 constexpr std::chrono::seconds kMaxRetryAfter{30};
 constexpr std::chrono::milliseconds kMaxDelay{8000};
+constexpr std::chrono::milliseconds kMirrorConnect{2000};  // with another host to go to
 constexpr std::size_t kMaxManifest = 4U << 20;
 constexpr std::chrono::seconds kDocumentTimeout{300};
 constexpr std::uint64_t kSlowestBytesPerSecond = 4096;  // a whole blob slower than this on average is an attack
 
 using Kind = HttpFailure::Kind;
-
-std::unexpected<HttpFailure> refused(Error error) {
-  return std::unexpected(HttpFailure{Kind::kRefused, std::move(error)});
-}
 
 bool temporary_status(int status) {
   return status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
@@ -47,15 +45,6 @@ std::optional<std::chrono::seconds> retry_after(const HttpResponse& response) {
   const std::time_t when = curl_getdate(value.c_str(), nullptr);
   if (when < 0) return std::nullopt;
   return std::chrono::seconds(std::max<std::time_t>(0, when - std::time(nullptr)));
-}
-
-/// "CODE: message" of a registry's error body, or empty.
-std::string registry_message(const std::string& body) {
-  const auto json = spec::parse_json(body, {.max_bytes = 64U << 10, .max_depth = 16});
-  const spec::Json* errors = json ? json->get("errors") : nullptr;
-  if (errors == nullptr || errors->items().empty()) return {};
-  const spec::Json& first = errors->items().front();
-  return printable(first.string_or("code"), 60) + ": " + printable(first.string_or("message"), 200);
 }
 
 Result<> wait_for(std::chrono::milliseconds delay, std::stop_token stop) {
@@ -92,176 +81,188 @@ Result<> check_blob_head(const HttpResponse& response, std::uint64_t offset, std
 
 }  // namespace
 
-Registry::Registry(RegistryOptions options, const Reference& reference, Credentials credentials)
-    : options_(std::move(options)),
-      repository_(reference.repository),
-      registry_(reference.registry),
-      host_(reference.registry == "docker.io" ? "registry-1.docker.io" : reference.registry),
-      credentials_(std::move(credentials)) {
-  const HostPort host = split_host_port(host_);
-  scheme_ = "https";
-  if (host.port != 443 && is_loopback_host(host.host)) {
-    scheme_ = "http";
-    other_scheme_ = "https";
-  } else if (host.port != 443 && plain_allowed(host.host, host.port)) {
-    other_scheme_ = "http";
-  }
-  if (!credentials_.registry_token.empty()) authorization_ = "Bearer " + credentials_.registry_token;
-}
+struct Registry::Host {
+  Endpoint endpoint;
+  bool is_last = false;               ///< the registry itself, or what stands for it
+  std::atomic<bool> left_out{false};  ///< for the rest of this pull
+  std::atomic<bool> gave_bytes{false};
+};
 
-Result<std::unique_ptr<Registry>> Registry::open(RegistryOptions options, const Reference& reference,
+struct Registry::Candidate {
+  Host* host = nullptr;
+  bool is_out = false;  ///< what it said will not change
+  std::optional<Error> error{};
+};
+
+/// One thing that is asked for, of whatever host.
+struct Registry::Request {
+  std::string path;
+  std::string what;
+  bool by_tag = false;  ///< it takes a host that may resolve names
+  std::function<HttpRequest()> make;
+  /// Whether the whole of it is there, after 200 or 206.
+  std::function<std::expected<void, HttpFailure>(HttpResponse&)> accept;
+  std::uint64_t done_bytes = 0;  ///< that need not be asked for again
+  bool own_failure = false;      ///< what went wrong is on our side
+  unsigned tries = 0;            ///< rounds without progress
+  unsigned total = 0;
+  std::stop_token stop;
+};
+
+Registry::Registry(const RegistryOptions& options, const Reference& reference)
+    : options_(options), repository_(reference.repository), registry_(reference.registry) {}
+Registry::~Registry() = default;
+
+Result<std::unique_ptr<Registry>> Registry::open(const RegistryOptions& options, const Reference& reference,
                                                  const Auth& auth) {
-  BERTH_ASSIGN(Credentials credentials, credentials_for(auth, reference.registry),
+  BERTH_ASSIGN(const Credentials own, credentials_for(auth, reference.registry),
                "credentials for " + reference.registry);
-  return std::unique_ptr<Registry>(new Registry(std::move(options), reference, std::move(credentials)));
+  BERTH_ASSIGN(HostsConfig config, load_hosts(options.hosts_dir, reference.registry), "hosts of " + reference.registry);
+  for (const std::string& warning : config.warnings) log_warn("pull: hosts.toml", {{"what", warning}});
+  std::unique_ptr<Registry> out(new Registry(options, reference));
+  const auto add = [&](HostConfig host, bool is_last) -> Result<> {
+    EndpointOptions endpoint{.registry = reference.registry,
+                             .repository = reference.repository,
+                             .host = std::move(host),
+                             .insecure_registries = options.insecure_registries,
+                             .auth_file = options.auth_file};
+    if (is_home(endpoint.host, reference.registry)) {
+      endpoint.credentials = own;
+    } else if (!auth.server_address.empty()) {  // without it the login is the registry's
+      BERTH_ASSIGN(endpoint.credentials, credentials_for(auth, endpoint.host.authority), "credentials");
+    }
+    out->hosts_.push_back(std::unique_ptr<Host>(new Host{Endpoint(std::move(endpoint)), is_last}));
+    return {};
+  };
+  for (HostConfig& mirror : config.mirrors) {
+    if (auto added = add(std::move(mirror), false); !added) return fail(std::move(added).error());
+  }
+  if (auto added = add(std::move(config.server), true); !added) return fail(std::move(added).error());
+  return out;
 }
 
 Result<std::unique_ptr<HttpSession>> Registry::session() const {
-  return HttpSession::open({.stall_timeout = options_.stall_timeout, .certs_dir = options_.certs_dir});
+  return HttpSession::open({.stall_timeout = options_.stall_timeout, .hosts_dir = options_.hosts_dir});
 }
 
-bool Registry::plain_allowed(const std::string& host, unsigned port) const {
-  if (is_loopback_host(host)) return true;
-  return std::any_of(options_.insecure_registries.begin(), options_.insecure_registries.end(),
-                     [&](const std::string& entry) { return registry_pattern_matches(entry, host, port); });
-}
-
-Result<Url> Registry::address(const std::string& path) {
-  std::string scheme;
-  {
-    const MutexLock lock(mutex_);
-    scheme = scheme_;
+bool Registry::distrust_mirrors() {
+  bool any = false;
+  for (const auto& host : hosts_) {
+    if (host->is_last || !host->gave_bytes || host->left_out.exchange(true)) continue;
+    any = true;
+    log_warn("pull: what came does not verify, going on without the mirror",
+             {{"mirror", host->endpoint.name()}, {"repository", registry_ + "/" + repository_}});
+    if (options_.health != nullptr) options_.health->failed(host->endpoint.name(), std::chrono::steady_clock::now());
   }
-  return parse_url(scheme + "://" + host_ + "/v2/" + repository_ + "/" + path);
+  return any;
 }
 
-/// Whether what came, while nothing has answered yet, shows that the other scheme may be spoken here; if so it is next.
-bool Registry::switch_scheme(const Outcome& outcome) {
-  const MutexLock lock(mutex_);
-  if (other_scheme_.empty()) return false;
-  bool wrong = false;
-  if (outcome) {
-    // TLS servers that are met in plain text say so in words with status 400.
-    wrong = scheme_ == "http" && outcome->status == 400 && to_lower(outcome->body).find("https") != std::string::npos;
-  } else {
-    const Kind kind = outcome.error().kind;
-    // One broken connection is an accident; TLS servers that are met in plain text break every one, or send an alert.
-    if (scheme_ == "http")
-      wrong = kind == Kind::kProtocol || (kind == Kind::kBroken && std::exchange(broke_once_, true));
-    if (scheme_ == "https") wrong = kind == Kind::kConnect || kind == Kind::kTls || kind == Kind::kStalled;
+std::vector<Registry::Candidate> Registry::candidates(bool resolve) const {
+  std::vector<Candidate> out;
+  for (const auto& host : hosts_) {
+    const HostConfig& config = host->endpoint.host();
+    if (host->left_out || !config.can_pull || (resolve && !config.can_resolve)) continue;
+    out.push_back({.host = host.get()});
   }
-  if (!wrong) {
-    if (outcome) other_scheme_.clear();
-    return false;
-  }
-  scheme_.swap(other_scheme_);
-  return true;
+  return out;
 }
 
-/// One request with its redirects. `at_registry`: the last answer came from the registry itself.
-Registry::Outcome Registry::follow(HttpSession& session, const HttpRequest& request, const std::string& authorization,
-                                   bool& at_registry) {
-  HttpRequest hop = request;
-  std::set<std::string> seen;
-  for (unsigned count = 0;; ++count) {
-    at_registry = hop.url.same_origin(request.url);
-    hop.headers = request.headers;
-    if (at_registry && !authorization.empty()) hop.headers.push_back("Authorization: " + authorization);
-    if (!seen.insert(hop.url.text).second) {
-      return refused(Error(Code::kUnavailable, "the registry redirects in circles, back to " + hop.url.authority()));
+/// Those that may still give it, the ones that did not answer lately behind the others.
+std::vector<Registry::Candidate*> Registry::in_order(std::vector<Candidate>& all) const {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  std::vector<Candidate*> well;
+  std::vector<Candidate*> ill;
+  for (Candidate& one : all) {
+    if (one.is_out) continue;
+    const bool is_ill = options_.health != nullptr && options_.health->is_ill(one.host->endpoint.name(), now);
+    (is_ill ? ill : well).push_back(&one);
+  }
+  well.insert(well.end(), ill.begin(), ill.end());
+  return well;
+}
+
+void Registry::note(Host& host, const Outcome& outcome) const {
+  const std::string& name = host.endpoint.name();
+  if (!outcome && outcome.error().kind == Kind::kRefused && outcome.error().error.code() == Code::kDenied) {
+    if (!host.is_last) host.left_out = true;  // each further request would log in again
+  }
+  if (options_.health == nullptr || hosts_.size() < 2) return;
+  if (outcome) return options_.health->answered(name);
+  const Kind kind = outcome.error().kind;
+  if (kind != Kind::kConnect && kind != Kind::kStalled && kind != Kind::kTimeout) return;
+  if (options_.health->failed(name, std::chrono::steady_clock::now())) {
+    log_warn("pull: a host does not answer, it is tried after the others for some time",
+             {{"host", name}, {"registry", registry_}, {"error", outcome.error().error.text()}});
+  }
+}
+
+/// Asks `host` until it gives all, or gives no more bytes.
+Registry::Outcome Registry::ask_host(HttpSession& session, Request& request, Host& host, bool has_others) {
+  const bool patient =
+      !has_others || (host.is_last && !(options_.health != nullptr && options_.health->was_ill(host.endpoint.name())));
+  const std::chrono::milliseconds connect_timeout = patient ? std::chrono::milliseconds(0) : kMirrorConnect;
+  for (;;) {
+    const std::uint64_t before = request.done_bytes;
+    Outcome outcome = host.endpoint.ask(session, request.path, request.make, connect_timeout);
+    ++request.total;
+    note(host, outcome);
+    if (outcome && (outcome->status == 200 || outcome->status == 206)) {
+      if (auto accepted = request.accept(*outcome); !accepted) outcome = std::unexpected(std::move(accepted).error());
     }
-    auto response = session.perform(hop);
-    if (!response) return response;
-    const int status = response->status;
-    if (status != 301 && status != 302 && status != 303 && status != 307 && status != 308) return response;
-    const std::string location(response->header("location"));
-    if (location.empty()) return refused(Error(Code::kUnavailable, "the registry redirects to nowhere"));
-    if (count >= kMaxRedirects) {
-      return refused(Error(Code::kUnavailable, "more than " + std::to_string(kMaxRedirects) + " redirects"));
-    }
-    auto next = parse_url(location, &hop.url);
-    if (!next) return refused(std::move(next).error().as(Code::kUnavailable).in("redirect"));
-    if (hop.url.scheme == "https" && next->scheme == "http") {
-      return refused(Error(Code::kDenied, "a redirect from https to http (" + next->authority() + ") is refused"));
-    }
-    hop.url = std::move(*next);
+    const bool progress = request.done_bytes > before;
+    if (progress || (outcome && outcome->status == 200)) host.gave_bytes = true;
+    if (!progress || !worth_another_try(outcome) || request.total >= kMaxBlobTries) return outcome;
+    request.tries = 1;
+    if (!wait_for(options_.first_retry_delay, request.stop)) return outcome;
   }
 }
 
-Registry::Outcome Registry::attempt(HttpSession& session, HttpRequest& request) {
-  for (bool logged_in = false;; logged_in = true) {
-    std::string authorization;
-    {
-      const MutexLock lock(mutex_);
-      authorization = authorization_;
+/// `last` with what the other hosts had said.
+Error Registry::failure(const std::vector<Candidate>& all, Error last) const {
+  std::string before;
+  for (const Candidate& one : all) {
+    if (!one.error || one.host == all.back().host) continue;
+    before += (before.empty() ? "; mirrors: " : "; ") + one.host->endpoint.name() + ": " + one.error->text();
+  }
+  Error out = std::move(last).in(registry_);
+  return before.empty() ? out : Error(out.code(), out.text() + before, out.errno_value());
+}
+
+Result<> Registry::fetch(HttpSession& session, Request& request) {
+  std::vector<Candidate> all = candidates(request.by_tag);
+  if (all.empty()) {
+    return fail(Code::kUnavailable, registry_ + ": no host that hosts.toml names may give " + request.what);
+  }
+  for (;;) {
+    Outcome last;
+    std::vector<Candidate*> order = in_order(all);
+    for (Candidate* one : order) {
+      Host& host = *one->host;
+      Outcome outcome = ask_host(session, request, host, order.size() > 1);
+      if (outcome && (outcome->status == 200 || outcome->status == 206)) return {};
+      Error error = outcome ? host.endpoint.failure_of(*outcome, request.what) : outcome.error().error.in(request.what);
+      if (request.own_failure || request.stop.stop_requested()) return fail(failure({}, std::move(error)));
+      one->is_out = !worth_another_try(outcome);
+      one->error = std::move(error);
+      if (one == &all.back()) {
+        last = std::move(outcome);
+      } else {
+        log_debug("pull: next host", {{"host", host.endpoint.name()}, {"error", one->error->text()}});
+      }
     }
-    bool at_registry = true;
-    auto response = follow(session, request, authorization, at_registry);
-    if (!response || response->status != 401) return response;
-    if (!at_registry)
-      return refused(Error(Code::kDenied, "the host that the registry redirects to asks for credentials"));
-    if (logged_in) {
-      const std::string message = registry_message(response->body);
-      return refused(
-          Error(Code::kDenied, "the registry does not accept the login" + (message.empty() ? "" : ": " + message)));
-    }
-    if (auto done = authenticate(session, *response, authorization, request.stop); !done) {
-      return refused(std::move(done).error());
+    ++request.tries;
+    if (request.total >= kMaxBlobTries) request.tries = kMaxTries;
+    if (auto waited = before_retry(last, *all.back().host, request); !waited) {
+      return fail(failure(all, std::move(waited).error()));
     }
   }
 }
 
-Result<> Registry::authenticate(HttpSession& session, const HttpResponse& response, const std::string& used,
-                                std::stop_token stop) {
-  const MutexLock login(login_mutex_);
-  TokenRequest request{.credentials = &credentials_,
-                       .repository = repository_,
-                       .registry_is_https = true,
-                       .plain_allowed = {},
-                       .stop = std::move(stop)};
-  {
-    const MutexLock lock(mutex_);
-    if (authorization_ != used) return {};  // another thread has logged in meanwhile
-    request.registry_is_https = scheme_ == "https";
-  }
-  request.plain_allowed = [this](const Url& url) { return plain_allowed(url.host, url.port); };
-  std::vector<Challenge> challenges;
-  for (const auto& [name, value] : response.headers) {
-    if (name != "www-authenticate") continue;
-    auto parsed = parse_www_authenticate(value);
-    if (!parsed) return fail(std::move(parsed).error().as(Code::kUnavailable));
-    challenges.insert(challenges.end(), parsed->begin(), parsed->end());
-  }
-  if (!credentials_.registry_token.empty())
-    return fail(Code::kDenied, "the registry does not accept the registry token");
-  BERTH_ASSIGN(std::string authorization, answer_challenges(session, challenges, request), "log in to " + registry_);
-  const MutexLock lock(mutex_);
-  authorization_ = std::move(authorization);
-  return {};
-}
-
-Error Registry::failure_of(const HttpResponse& response, const std::string& what) const {
-  const std::string message = registry_message(response.body);
-  const std::string detail = message.empty() ? std::string() : ": " + message;
-  const std::string status = " (status " + std::to_string(response.status) + detail + ")";
-  switch (response.status) {
-    case 403:
-      return Error(Code::kDenied, registry_ + " denies " + what + status);
-    case 404:
-      return Error(Code::kNotFound, registry_ + " has no " + what + status);
-    case 416:
-      return Error(Code::kCorrupt, registry_ + " has less of " + what + " than the manifest says" + status);
-    case 429:
-      return Error(Code::kUnavailable, registry_ + " limits the rate of requests" + status);
-    default:
-      return Error(Code::kUnavailable, registry_ + " cannot give " + what + status);
-  }
-}
-
-Result<> Registry::before_retry(const Outcome& outcome, unsigned tries, std::stop_token stop,
-                                const std::string& what) const {
-  const Error error = outcome ? failure_of(*outcome, what) : outcome.error().error.in(what);
+Result<> Registry::before_retry(const Outcome& outcome, const Host& host, const Request& request) const {
+  const Error error =
+      outcome ? host.endpoint.failure_of(*outcome, request.what) : outcome.error().error.in(request.what);
   if (!worth_another_try(outcome)) return fail(error);
+  const unsigned tries = request.tries;
   if (tries >= kMaxTries) return fail(error.in("after " + std::to_string(tries) + " tries"));
   std::chrono::milliseconds delay = std::min(kMaxDelay, options_.first_retry_delay * (1U << std::min(tries - 1, 10U)));
   if (outcome) {
@@ -272,63 +273,64 @@ Result<> Registry::before_retry(const Outcome& outcome, unsigned tries, std::sto
       delay = std::max<std::chrono::milliseconds>(delay, *wanted);
     }
   }
-  return wait_for(delay, std::move(stop));
+  return wait_for(delay, request.stop);
 }
 
 Result<Document> Registry::manifest(HttpSession& session, const std::string& which, std::stop_token stop) {
   const bool by_digest = which.starts_with("sha256:");
-  const std::string what = "manifest " + repository_ + (by_digest ? "@" : ":") + which;
-  for (unsigned tries = 1;; ++tries) {
-    HttpRequest request;
-    BERTH_ASSIGN(request.url, address("manifests/" + which), what);
+  Request request;
+  request.path = "manifests/" + which;
+  request.by_tag = !by_digest;
+  request.what = "manifest " + repository_ + (by_digest ? "@" : ":") + which;
+  request.stop = stop;
+  request.make = [&stop] {
+    HttpRequest http;
     std::string accept = "Accept: ";
     for (const std::string_view type :
          {spec::kOciIndexType, spec::kDockerListType, spec::kOciManifestType, spec::kDockerManifestType}) {
       accept.append(type).append(", ");
     }
     // Registries that know schema 1 alone answer with it when any type will do, and the error can say so.
-    request.headers = {accept + "*/*;q=0.1"};
-    request.max_body = kMaxManifest;
-    request.total_timeout = kDocumentTimeout;
-    request.stop = stop;
-    Outcome outcome = attempt(session, request);
-    // The first change costs no wait; more of them mean that neither scheme works just now.
-    if (switch_scheme(outcome) && tries < kMaxTries) {
-      if (tries > 1) BERTH_TRY(wait_for(options_.first_retry_delay, stop), what);
-      continue;
-    }
-    if (outcome && outcome->status == 200) {
-      Document out{std::move(outcome->body), std::string(outcome->header("content-type")), {}};
-      BERTH_ASSIGN(out.digest, sha256_of(out.body), what);
-      const std::string_view stated = outcome->header("docker-content-digest");
-      const bool lies = valid_digest(stated) && stated != out.digest;
-      if ((by_digest && which != out.digest) || lies) {
-        return fail(Code::kCorrupt, what + ": digest mismatch: the registry sent " + out.digest);
-      }
-      return out;
-    }
-    BERTH_TRY(before_retry(outcome, tries, stop, what), registry_);
-  }
+    http.headers = {accept + "*/*;q=0.1"};
+    http.max_body = kMaxManifest;
+    http.total_timeout = kDocumentTimeout;
+    http.stop = stop;
+    return http;
+  };
+  Document out;
+  request.accept = [&](HttpResponse& response) -> std::expected<void, HttpFailure> {
+    out = {std::move(response.body), std::string(response.header("content-type")), {}};
+    auto digest = sha256_of(out.body);
+    if (!digest) return std::unexpected(HttpFailure{Kind::kRefused, std::move(digest).error()});
+    out.digest = std::move(*digest);
+    const std::string_view stated = response.header("docker-content-digest");
+    const bool lies = valid_digest(stated) && stated != out.digest;
+    if ((!by_digest || which == out.digest) && !lies) return {};
+    return std::unexpected(
+        HttpFailure{Kind::kRefused, Error(Code::kCorrupt, "digest mismatch: the registry sent " + out.digest)});
+  };
+  if (auto done = fetch(session, request); !done) return fail(std::move(done).error());
+  return out;
 }
 
 Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor, const ByteSink& sink,
                         std::stop_token stop) {
-  const std::string what = "blob " + descriptor.digest;
-  std::uint64_t offset = 0;
-  unsigned tries = 0;
-  for (unsigned total = 0;; ++total) {
-    HttpRequest request;
-    BERTH_ASSIGN(request.url, address("blobs/" + descriptor.digest), what);
-    request.headers = {"Accept: */*", "Accept-Encoding: identity"};
-    if (offset != 0) request.headers.push_back("Range: bytes=" + std::to_string(offset) + "-");
-    request.stop = stop;
-    request.total_timeout = std::chrono::seconds(3600 + (descriptor.size - offset) / kSlowestBytesPerSecond);
-    std::uint64_t skip = 0;
-    const std::uint64_t before = offset;
-    request.on_head = [&](const HttpResponse& response) {
+  Request request;
+  request.path = "blobs/" + descriptor.digest;
+  request.what = "blob " + descriptor.digest;
+  request.stop = stop;
+  std::uint64_t& offset = request.done_bytes;
+  std::uint64_t skip = 0;
+  request.make = [&] {
+    HttpRequest http;
+    http.headers = {"Accept: */*", "Accept-Encoding: identity"};
+    if (offset != 0) http.headers.push_back("Range: bytes=" + std::to_string(offset) + "-");
+    http.stop = stop;
+    http.total_timeout = std::chrono::seconds(3600 + (descriptor.size - offset) / kSlowestBytesPerSecond);
+    http.on_head = [&](const HttpResponse& response) {
       return check_blob_head(response, offset, descriptor.size, skip);
     };
-    request.sink = [&](Bytes bytes) -> Result<> {
+    http.sink = [&](Bytes bytes) -> Result<> {
       const std::size_t leave_out = static_cast<std::size_t>(std::min<std::uint64_t>(skip, bytes.size()));
       skip -= leave_out;
       bytes = bytes.subspan(leave_out);
@@ -337,20 +339,21 @@ Result<> Registry::blob(HttpSession& session, const spec::Descriptor& descriptor
                                         " bytes that the manifest says");
       }
       offset += bytes.size();
-      return bytes.empty() ? Result<>{} : sink(bytes);
+      if (bytes.empty()) return {};
+      auto taken = sink(bytes);
+      request.own_failure = !taken;
+      return taken;
     };
-    Outcome outcome = attempt(session, request);
-    const bool answered = outcome && (outcome->status == 200 || outcome->status == 206);
-    if (answered && offset == descriptor.size) return {};
-    if (answered) {  // it ended early and in good order: no length was announced
-      outcome = std::unexpected(HttpFailure{
-          Kind::kBroken, Error(Code::kCorrupt, "the registry sent " + std::to_string(offset) + " of the " +
-                                                   std::to_string(descriptor.size) + " bytes that the manifest says")});
-    }
-    tries = offset > before ? 1 : tries + 1;
-    if (total >= kMaxBlobTries) tries = kMaxTries;
-    BERTH_TRY(before_retry(outcome, tries, stop, what), registry_);
-  }
+    return http;
+  };
+  request.accept = [&](HttpResponse& /*response*/) -> std::expected<void, HttpFailure> {
+    if (offset == descriptor.size) return {};
+    // It ended early and in good order: no length was announced.
+    return std::unexpected(HttpFailure{
+        Kind::kBroken, Error(Code::kCorrupt, "the registry sent " + std::to_string(offset) + " of the " +
+                                                 std::to_string(descriptor.size) + " bytes that the manifest says")});
+  };
+  return fetch(session, request);
 }
 
 }  // namespace berth::image

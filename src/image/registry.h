@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "base/result.h"
-#include "base/thread_annotations.h"
-#include "image/credentials.h"
+#include "image/auth.h"
 #include "image/decompress.h"
+#include "image/endpoint.h"
+#include "image/endpoint_health.h"
 #include "image/http.h"
 #include "image/reference.h"
 #include "spec/image.h"
@@ -18,8 +19,10 @@
 namespace berth::image {
 
 struct RegistryOptions {
-  std::vector<std::string> insecure_registries;
-  std::string certs_dir;
+  std::vector<std::string> insecure_registries{};
+  std::string hosts_dir{};           ///< hosts.toml and certificates, a folder for each registry; or empty
+  std::string auth_file{};           ///< Docker's config.json; or empty
+  EndpointHealth* health = nullptr;  ///< shared by pulls; may be absent
   std::chrono::seconds stall_timeout{60};
   std::chrono::milliseconds first_retry_delay{250};  ///< doubled each time
 };
@@ -31,18 +34,23 @@ struct Document {
   std::string digest;
 };
 
-/// Reads one repository of one registry. Thread-safe: each thread brings its own session; the token and the choice
-/// between http and https are shared. Source: OCI distribution-spec 1.1; distribution spec/auth/token.md.
-///
-/// https always, except: this machine is spoken to over http first and over https when it does not answer http; hosts
-/// in insecure_registries over https first and over http when there is no TLS. An untrusted certificate is never a
-/// reason for http. Redirects: at most 10, none twice, none from https to http, and the Authorization header goes to
-/// the registry alone. Broken connections, 429 and 5xx are tried again a few times; a broken blob goes on where it
-/// broke (Range).
+/// Reads one repository of one registry by way of its hosts: the mirrors of hosts.toml in their order, then the
+/// registry (or its `server`). Each request goes from one host to the next until one gives what was asked for; those
+/// that did not answer lately come last. When all have failed and the last of them only for now (broken connections,
+/// 429, 5xx), all is tried again a few times. A broken blob goes on where it broke (Range), with the next host, too.
+/// Thread-safe: each thread brings its own session. How one host is spoken to: endpoint.h. Source: OCI
+/// distribution-spec 1.1.
 class Registry final {
  public:
-  /// kInvalid: bad credentials.
-  static Result<std::unique_ptr<Registry>> open(RegistryOptions options, const Reference& reference, const Auth& auth);
+  /// Reads hosts.toml. The caller's login is for the registry itself, or for the host that auth.server_address names.
+  /// kInvalid: bad credentials, or hosts.toml, with its line.
+  static Result<std::unique_ptr<Registry>> open(const RegistryOptions& options, const Reference& reference,
+                                                const Auth& auth);
+  Registry(const Registry&) = delete;
+  Registry& operator=(const Registry&) = delete;
+  Registry(Registry&&) = delete;
+  Registry& operator=(Registry&&) = delete;
+  ~Registry();
 
   /// A session with this registry's timeouts.
   [[nodiscard]] Result<std::unique_ptr<HttpSession>> session() const;
@@ -54,32 +62,31 @@ class Registry final {
   /// manifest().
   Result<> blob(HttpSession& session, const spec::Descriptor& descriptor, const ByteSink& sink, std::stop_token stop);
 
- private:
-  using Outcome = std::expected<HttpResponse, HttpFailure>;
-  Registry(RegistryOptions options, const Reference& reference, Credentials credentials);
+  /// After bytes that did not verify: leaves out the mirrors that have given any. False: there were none, and the bytes
+  /// are the registry's.
+  bool distrust_mirrors();
+  [[nodiscard]] bool has_mirrors() const { return hosts_.size() > 1; }
 
-  [[nodiscard]] bool plain_allowed(const std::string& host, unsigned port) const;
-  Result<Url> address(const std::string& path);
-  bool switch_scheme(const Outcome& outcome);
-  Outcome attempt(HttpSession& session, HttpRequest& request);
-  Outcome follow(HttpSession& session, const HttpRequest& request, const std::string& authorization, bool& at_registry);
-  Result<> authenticate(HttpSession& session, const HttpResponse& response, const std::string& used,
-                        std::stop_token stop);
-  /// Waits before another try; an error when it is no use to try (`tries` so far without progress).
-  Result<> before_retry(const Outcome& outcome, unsigned tries, std::stop_token stop, const std::string& what) const;
-  Error failure_of(const HttpResponse& response, const std::string& what) const;
+ private:
+  using Outcome = Endpoint::Outcome;
+  struct Host;
+  struct Candidate;
+  struct Request;
+  Registry(const RegistryOptions& options, const Reference& reference);
+
+  [[nodiscard]] std::vector<Candidate> candidates(bool resolve) const;
+  [[nodiscard]] std::vector<Candidate*> in_order(std::vector<Candidate>& all) const;
+  Result<> fetch(HttpSession& session, Request& request);
+  Outcome ask_host(HttpSession& session, Request& request, Host& host, bool has_others);
+  void note(Host& host, const Outcome& outcome) const;
+  [[nodiscard]] Error failure(const std::vector<Candidate>& all, Error last) const;
+  /// Waits before another round; an error when it is no use to try (`tries` so far without progress).
+  Result<> before_retry(const Outcome& outcome, const Host& host, const Request& request) const;
 
   const RegistryOptions options_;
   const std::string repository_;
-  const std::string registry_;  ///< as in names
-  std::string host_;            ///< as spoken to, with the port if one was given
-  const Credentials credentials_;
-  Mutex mutex_;
-  std::string scheme_ BERTH_GUARDED_BY(mutex_);
-  std::string other_scheme_ BERTH_GUARDED_BY(mutex_);  ///< may be tried instead while nothing has answered
-  bool broke_once_ BERTH_GUARDED_BY(mutex_) = false;
-  std::string authorization_ BERTH_GUARDED_BY(mutex_);
-  Mutex login_mutex_;  ///< one login at a time; taken before mutex_
+  const std::string registry_;                ///< as in names
+  std::vector<std::unique_ptr<Host>> hosts_;  ///< the registry, or its server, last
 };
 
 }  // namespace berth::image

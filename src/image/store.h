@@ -80,8 +80,10 @@ struct StoreOptions {
   unsigned max_parallel_layers = 3;
   unsigned progress_timeout_s = 60;             ///< a download that moves no byte for so long is given up
   std::uint64_t max_layer_bytes = 64ULL << 30;  ///< of one layer, unpacked
-  /// DIR/HOST[:PORT]/*.crt are more certificate authorities for that registry; client.cert and client.key beside them.
-  std::string certs_dir = "/etc/berth/certs.d";
+  /// DIR/HOST[:PORT]/ holds hosts.toml (mirrors of that registry), *.crt (more certificate authorities), NAME.cert and
+  /// NAME.key (client certificates); read for each pull. Empty: none.
+  std::string hosts_dir = "/etc/berth/certs.d";
+  std::string auth_file{};  ///< Docker's config.json: logins for pulls that bring none; read when one is wanted
 };
 
 /// Something of an image that is not as it was when it was verified.

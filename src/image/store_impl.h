@@ -9,6 +9,7 @@
 #include "base/thread_annotations.h"
 #include "image/disk.h"
 #include "image/image_mounts.h"
+#include "image/endpoint_health.h"
 #include "image/janitor.h"
 #include "image/layer_form.h"
 #include "image/platform.h"
@@ -60,6 +61,7 @@ class StoreImpl final : public Store {
   [[nodiscard]] const StoreOptions& options() const { return options_; }
   [[nodiscard]] const TargetPlatform& platform() const { return platform_; }
   [[nodiscard]] const Disk& disk() const { return disk_; }
+  [[nodiscard]] EndpointHealth& health() { return health_; }
 
   /// The form in which new layers are kept, in the empty folder `dir`.
   [[nodiscard]] Result<std::unique_ptr<LayerForm>> start_layer(const std::string& dir) const;
@@ -132,6 +134,7 @@ class StoreImpl final : public Store {
   const bool archives_;
   const bool overlay_index_off_;
   mutable ImageMounts mounts_;
+  EndpointHealth health_;
   Mutex change_mutex_;
   mutable Mutex mutex_;
   std::map<std::string, Layer> layers_ BERTH_GUARDED_BY(mutex_);

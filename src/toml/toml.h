@@ -14,12 +14,12 @@ struct Member;
 struct Node {
   enum class Kind : std::uint8_t { kString, kInteger, kBool, kList, kTable, kOther };
   Kind kind = Kind::kOther;
-  std::string_view type{};        ///< "a string", "a number with a fraction", ...: for messages
-  std::string text{};             ///< kString
-  std::int64_t number = 0;        ///< kInteger
-  bool flag = false;              ///< kBool
-  std::vector<Node> items{};      ///< kList
-  std::vector<Member> members{};  ///< kTable, in the order of the file
+  std::string_view type{};      ///< "a string", "a number with a fraction", ...: for messages
+  std::string text{};           ///< kString
+  std::int64_t number = 0;      ///< kInteger
+  bool flag = false;            ///< kBool
+  std::vector<Node> items{};    ///< kList
+  std::vector<Member> members;  ///< kTable, in the order of the file
 
   /// Of a table: its member `key`, or nullptr.
   [[nodiscard]] const Member* find(std::string_view key) const;

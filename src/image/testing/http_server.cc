@@ -130,7 +130,7 @@ bool serve_image(const BuiltImage& image, const ServerRequest& request, Reply& r
   }
   const std::size_t at = target.find("/blobs/");
   if (at == std::string::npos) return false;
-  const std::string digest = target.substr(at + 7);
+  const std::string digest = target.substr(at + 7, target.find('?', at) - at - 7);
   const std::string* body = digest == image.config_digest() ? &image.config : nullptr;
   for (const BuiltLayer& layer : image.layers) {
     if (digest == digest_of(layer.blob)) body = &layer.blob;
@@ -160,7 +160,7 @@ std::string noise(std::size_t size) {
 }
 
 bool is_blob(const ServerRequest& request, const std::string& digest) {
-  return request.target.ends_with("/blobs/" + digest);
+  return request.target.substr(0, request.target.find('?')).ends_with("/blobs/" + digest);
 }
 
 }  // namespace berth::image::testing

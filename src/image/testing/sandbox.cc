@@ -67,7 +67,7 @@ StoreOptions options_in(const std::string& dir) {
   out.root = dir + "/store";
   out.platform = "linux/amd64";
   out.progress_timeout_s = 3;
-  out.certs_dir = dir + "/certs.d";
+  out.hosts_dir = dir + "/certs.d";
   const char* layers = std::getenv("BERTH_TEST_LAYERS");
   if (layers != nullptr) out.layers = layers == std::string_view("erofs") ? LayersAs::kErofs : LayersAs::kDirectory;
   return out;
@@ -97,6 +97,7 @@ DockerRegistry::DockerRegistry(const std::string& dir, const Options& options) {
       "rootdirectory: " +
       root + "\nhttp:\n  addr: " + host() + "\n";
   if (!options.cert.empty()) config += "  tls:\n    certificate: " + options.cert + "\n    key: " + options.key + "\n";
+  if (!options.client_ca.empty()) config += "    clientcas:\n      - " + options.client_ca + "\n";
   if (!options.redirect_blobs.empty()) {
     config +=
         "middleware:\n  storage:\n    - name: redirect\n      options:\n        baseurl: " + options.redirect_blobs +

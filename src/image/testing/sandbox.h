@@ -46,6 +46,7 @@ class DockerRegistry final {
     std::string htpasswd = {};  ///< file for basic auth, or empty
     std::string cert = {};      ///< TLS certificate and key, or empty
     std::string key = {};
+    std::string client_ca = {};       ///< with TLS: clients must have a certificate by it
     std::string redirect_blobs = {};  ///< address that blobs are redirected to, or empty
   };
   DockerRegistry(const std::string& dir, const Options& options);
