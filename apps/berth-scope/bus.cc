@@ -20,8 +20,8 @@ namespace {
 constexpr const char* kService = "org.freedesktop.systemd1";
 constexpr const char* kPath = "/org/freedesktop/systemd1";
 constexpr const char* kManager = "org.freedesktop.systemd1.Manager";
-/// A systemd that hangs is named before the caller's own patience ends. It answers nothing while it reloads, which takes
-/// a second or two on a node with a thousand units.
+/// A systemd that hangs is named before the caller's own patience ends. It answers nothing while it reloads, which
+/// takes a second or two on a node with a thousand units.
 constexpr std::chrono::microseconds kCallTimeout = std::chrono::seconds(6);
 constexpr std::chrono::seconds kJobTimeout{10};
 

@@ -139,6 +139,10 @@ Result<> Disk::load_refs(Loaded& out) {
     const std::string path = root_ + "/refs/" + name;
     auto text = os::read_file(path, kMaxRecord);
     auto record = text ? read_ref_record(*text) : Result<RefRecord>(fail(text.error()));
+    // A killed process may have left a whole record under its temporary name.
+    if (record && ref_path(record->name).value_or("") != path) {
+      record = fail(Code::kCorrupt, "its file has another name");
+    }
     if (!record) {
       warn_dropped(path, record.error());
       BERTH_TRY(os::remove_file(path), "names");

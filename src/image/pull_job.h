@@ -54,10 +54,9 @@ class PullJob final {
     const std::string& diff_id;
     bool dominates = false;  ///< it is most of what there is to fetch
   };
-  Result<LayerRecord> fetch_layer(HttpSession& session, const Wanted& layer,
-                                  std::stop_token stop);
-  Result<LayerRecord> unpack_layer(HttpSession& session, const Wanted& layer,
-                                   const std::string& dir, std::stop_token stop);
+  Result<LayerRecord> fetch_layer(HttpSession& session, const Wanted& layer, std::stop_token stop);
+  Result<LayerRecord> unpack_layer(HttpSession& session, const Wanted& layer, const std::string& dir,
+                                   std::stop_token stop);
   void report(LayerProgress progress);
 
   using ProgressFunction = std::function<void(const LayerProgress&)>;

@@ -8,8 +8,8 @@
 
 #include "base/thread_annotations.h"
 #include "image/disk.h"
-#include "image/image_mounts.h"
 #include "image/endpoint_health.h"
+#include "image/image_mounts.h"
 #include "image/janitor.h"
 #include "image/layer_form.h"
 #include "image/platform.h"

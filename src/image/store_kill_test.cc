@@ -51,6 +51,7 @@ std::string layer_of(unsigned seed, unsigned files) {
 int work(const StoreOptions& options, const std::string& host) {
   auto store = Store::open(options);
   if (!store) return 1;
+  if (!(*store)->remove_rootfs("c1")) return 1;  // of an earlier life, over whichever image
   if (::write(STDOUT_FILENO, "r", 1) != 1) return 1;
   for (;;) {
     for (const char* name : {"/a:1", "/b:1"}) {
@@ -67,7 +68,8 @@ class StoreKillTest : public ::testing::Test {
  protected:
   StoreKillTest() {
     const auto common = testing::gzip_layer(layer_of(1, 60));
-    images_ = {{"a", testing::build_image({common, testing::gzip_layer(layer_of(2, 20)), testing::zstd_layer(layer_of(3, 5))})},
+    images_ = {{"a", testing::build_image(
+                         {common, testing::gzip_layer(layer_of(2, 20)), testing::zstd_layer(layer_of(3, 5))})},
                {"b", testing::build_image({common, testing::gzip_layer(layer_of(4, 30))})}};
   }
   HttpServer::Handler handler() {
@@ -83,7 +85,8 @@ class StoreKillTest : public ::testing::Test {
     if (!folders) return folders.error().text();
     std::string out;
     for (const auto& folder : *folders) {
-      for (const auto& [path, text] : testing::describe_tree(folder)) out.append(path).append(" ").append(text).append("\n");
+      for (const auto& [path, text] : testing::describe_tree(folder))
+        out.append(path).append(" ").append(text).append("\n");
     }
     return out;
   }
@@ -91,7 +94,8 @@ class StoreKillTest : public ::testing::Test {
   void one_life(const std::string& host, std::chrono::microseconds life) {
     auto pipe = os::make_pipe();
     ASSERT_TRUE(pipe);
-    os::SpawnOptions worker{.argv = {"/proc/self/exe", kWorkerWord, sandbox_.dir(), host}, .env = {}, .cwd = "", .fds = {}};
+    os::SpawnOptions worker{
+        .argv = {"/proc/self/exe", kWorkerWord, sandbox_.dir(), host}, .env = {}, .cwd = "", .fds = {}};
     worker.argv[0] = std::filesystem::read_symlink("/proc/self/exe");
     for (char** variable = environ; *variable != nullptr; ++variable) worker.env.emplace_back(*variable);
     worker.fds = {{pipe->write.get(), STDOUT_FILENO}, {STDERR_FILENO, STDERR_FILENO}};

@@ -75,7 +75,8 @@ Result<> StoreImpl::lose_layers(const std::vector<std::string>& diff_ids, Verifi
     const MutexLock lock(mutex_);
     for (const auto& [id, image] : images_) {
       const auto& used = image.record.layers;
-      const bool hit = std::ranges::any_of(diff_ids, [&](const auto& lost) { return std::ranges::count(used, lost) != 0; });
+      const bool hit =
+          std::ranges::any_of(diff_ids, [&](const auto& lost) { return std::ranges::count(used, lost) != 0; });
       if (!hit) continue;
       images.push_back(id);
       out.lost_names.insert(out.lost_names.end(), image.names.begin(), image.names.end());
@@ -94,6 +95,7 @@ Result<> StoreImpl::lose_layers(const std::vector<std::string>& diff_ids, Verifi
     }
   }
   for (const auto& id : images) {
+    mounts_.drop(id);  // it shows the damaged archive, and does so for containers that stand on it
     BERTH_ASSIGN(auto garbage, erase_image(id), "take a damaged image away");
     delete_later(std::move(garbage));
   }

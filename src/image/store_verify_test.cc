@@ -11,10 +11,10 @@
 namespace berth::image {
 namespace {
 
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
 using testing::build_image;
+using ::testing::ElementsAre;
 using testing::HttpServer;
+using ::testing::IsEmpty;
 
 /// Turns one byte of a file over.
 void damage(const std::string& path, std::streamoff at) {
@@ -57,7 +57,7 @@ class StoreVerifyTest : public StoreTest {
 TEST_F(StoreVerifyTest, IndexesAreMadeAgain) {
   with_image([&](HttpServer&, Store& store, const ImageInfo& info) {
     const std::string merged = sandbox_.dir() + "/store/images/" + info.id.substr(7) + ".erofs";
-    const auto before = os::read_file(merged, 1U << 20);
+    const auto before = os::read_file(merged, 1U << 20).value_or("unreadable");
     damage(layer_file(0, "/index"), 1024 + 300);
     const auto seen = store.verify(info.id, false, {});
     ASSERT_TRUE(seen);
@@ -69,7 +69,7 @@ TEST_F(StoreVerifyTest, IndexesAreMadeAgain) {
     ASSERT_EQ(mended->faults.size(), 2U);
     EXPECT_TRUE(mended->faults[0].mended && mended->faults[1].mended);
     EXPECT_THAT(mended->lost_names, IsEmpty());
-    EXPECT_EQ(os::read_file(merged, 1U << 20), before);
+    EXPECT_EQ(os::read_file(merged, 1U << 20).value_or("gone"), before);
     EXPECT_EQ(content(store, info.id, "one"), "first");
     EXPECT_TRUE(store.verify(info.id, false, {})->faults.empty());
   });

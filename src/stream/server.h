@@ -64,7 +64,7 @@ class Server final {
   /// What a connection is counted by, from its acceptance to its last byte.
   struct Load {
     std::atomic<std::size_t> open = 0;  ///< also read where the control socket is served
-    std::size_t heads = 0;  ///< of these, not upgraded yet: whoever can connect can have one
+    std::size_t heads = 0;              ///< of these, not upgraded yet: whoever can connect can have one
     std::function<void()> changed;
   };
   class Ticket;
