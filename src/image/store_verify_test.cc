@@ -98,6 +98,7 @@ TEST_F(StoreVerifyTest, OnlyTheDamagedLayerIsFetchedAgain) {
     ASSERT_TRUE(store.remove(info.id));
     EXPECT_EQ(store.usage().used_bytes, 0U);
   });
+  if (IsSkipped()) return;
   EXPECT_THAT(store_leftovers(), IsEmpty());
 }
 

@@ -148,14 +148,17 @@ TEST(MountTrees, OptionsOfTheDaemonsAreTakenOut) {
   for (const auto& options : std::vector<std::vector<std::string>>{{"X-berth.other"},
                                                                    {"X-berth.sub-path=a"},
                                                                    {"X-berth.host", "X-berth.image"},
-                                                                   {"X-berth.host", "X-berth.sub-path=a"},
-                                                                   {"X-berth.image"}}) {
+                                                                   {"X-berth.host", "X-berth.sub-path=a"}}) {
     spec.mounts[1].options = options;
     const auto refused = make_mount_trees(spec, -1, "/nowhere");
     ASSERT_FALSE(refused) << options.front();
     EXPECT_EQ(refused.error().code(), Code::kInvalid) << options.front();
     EXPECT_THAT(refused.error().text(), HasSubstr("mount /v"));
   }
+  spec.mounts[0].options = {"X-berth.image"};
+  const auto refused = make_mount_trees(spec, -1, "/nowhere");
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().text(), HasSubstr("an image is an overlay or a bind"));
 }
 
 TEST(Containerd, EachVersionGetsItsFormOfTheAddress) {
