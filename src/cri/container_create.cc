@@ -166,8 +166,9 @@ Result<> ServiceImpl::fill_container(Operation& operation, const SandboxRecord& 
     BERTH_TRY(os::make_dirs(dir + "/rootfs", 0711), "bundle");
     BERTH_TRY(failpoint("create.folder"), "bundle");
   }
-  BERTH_ASSIGN(auto volumes, prepare_volumes(operation, record, undo), "image volumes");
-  BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image, std::move(volumes)), "specification");
+  // Kept to the end: the shim mounts them when it creates the container.
+  BERTH_ASSIGN(const auto volumes, prepare_volumes(operation, record, undo), "image volumes");
+  BERTH_ASSIGN(auto built, container_spec(operation, sandbox, record, image, volumes), "specification");
   for (const auto& warning : built.warnings) log_warn(warning, {{"container", record.id}});
   if (plugins_.on()) {
     undo.add("NRI plugins of container " + record.id, [this, &sandbox, record]() -> Result<> {
@@ -273,7 +274,8 @@ Result<SpecOutput> ServiceImpl::container_spec(Operation& operation, const Sandb
   input.image_volumes = std::move(volumes);
   {
     const Stage stage(operation, "look up the user in the image", image.id);
-    BERTH_ASSIGN(const auto layers, options_.images->layer_dirs(image.id), "image layers");
+    BERTH_ASSIGN(const auto folders, options_.images->layer_dirs(image.id), "image layers");
+    const auto& layers = folders.paths;
     BERTH_ASSIGN(const auto passwd, read_image_file(layers, "etc/passwd", kMaxAccountFile), "image");
     BERTH_ASSIGN(const auto group, read_image_file(layers, "etc/group", kMaxAccountFile), "image");
     BERTH_ASSIGN(input.user, resolve_user(user_request(security, image.config.config.user), passwd, group), "user");

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "base/tar_header.h"
 #include "image/archive_layer.h"
 #include "image/digest.h"
 #include "image/tar_reader.h"
@@ -14,26 +15,10 @@
 namespace berth::image {
 namespace {
 
-/// An archive with one file: a header block, the text, two blocks of zeros.
+/// An archive with one file.
 std::string small_archive(const std::string& text) {
-  std::string header(512, '\0');
-  const auto put = [&header](std::size_t at, std::string_view value) { header.replace(at, value.size(), value); };
-  put(0, "file");
-  put(100, "0000644");
-  put(124, "0000000000" + std::to_string(text.size()));  // one octal digit
-  put(148, "        ");
-  put(156, "0");
-  put(257, std::string_view("ustar\0"
-                            "00",
-                            8));
-  unsigned sum = 0;
-  for (const char c : header) sum += static_cast<unsigned char>(c);
-  char octal[8];
-  (void)std::snprintf(octal, sizeof octal, "%06o", sum);
-  put(148, std::string_view(octal, 7));
-  std::string out = header + text;
-  out.resize(2048, '\0');
-  return out;
+  return tar_header({.path = "file", .size = text.size(), .mode = 0644}) + text +
+         std::string(tar_padding(text.size()), '\0') + tar_end();
 }
 
 Result<> try_overlay(int lower, const std::string& folder) {

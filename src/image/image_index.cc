@@ -32,15 +32,15 @@ Result<LayerTree> read_layer(const Disk& disk, const LayerRecord& layer, std::ui
   return std::move(index.tree);
 }
 
-Result<> write_durably(const LayerTree& tree, const ErofsOptions& options, const std::string& path) {
+Result<std::uint64_t> write_durably(const LayerTree& tree, const ErofsOptions& options, const std::string& path) {
   const std::string temporary = path + "." + random_hex(4) + ".new";
   BERTH_ASSIGN(const UniqueFd file, os::open_file(temporary, O_WRONLY | O_CREAT | O_EXCL, 0400), "image index");
-  auto done = [&]() -> Result<> {
+  auto done = [&]() -> Result<std::uint64_t> {
     auto written = write_erofs(tree, options, file.get());
-    if (!written) return fail(std::move(written).error());
+    if (!written) return written;
     if (::fdatasync(file.get()) != 0) return fail_errno(errno, "flush " + temporary);
     if (::rename(temporary.c_str(), path.c_str()) != 0) return fail_errno(errno, "rename " + temporary);
-    return {};
+    return written;
   }();
   if (!done) ignore(os::remove_file(temporary), "the first failure is the one to tell");
   return done;
@@ -48,7 +48,8 @@ Result<> write_durably(const LayerTree& tree, const ErofsOptions& options, const
 
 }  // namespace
 
-Result<Node> write_image_index(const Disk& disk, const std::vector<LayerRecord>& layers, const std::string& path) {
+Result<ImageIndex> write_image_index(const Disk& disk, const std::vector<LayerRecord>& layers,
+                                     const std::string& path) {
   LayerTree image;
   ErofsOptions options;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -57,8 +58,8 @@ Result<Node> write_image_index(const Disk& disk, const std::vector<LayerRecord>&
                  "layer " + layers[i].diff_id);
     BERTH_TRY(put_layer_over(image, layer, static_cast<std::uint16_t>(i)), "layer " + layers[i].diff_id);
   }
-  BERTH_TRY(write_durably(image, options, path), "image index");
-  return image.at(kRootNode);
+  BERTH_ASSIGN(const std::uint64_t bytes, write_durably(image, options, path), "image index");
+  return ImageIndex{image.at(kRootNode), bytes};
 }
 
 }  // namespace berth::image

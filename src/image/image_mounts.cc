@@ -1,21 +1,27 @@
 #include "image/image_mounts.h"
 
-#include "image/erofs_mount.h"
-
 namespace berth::image {
 
-Result<std::string> ImageMounts::get(const std::string& key, const std::function<Result<UniqueFd>()>& make) {
-  const MutexLock lock(mutex_);
-  const auto there = mounts_.find(key);
-  if (there != mounts_.end()) return path_of(there->second.get());
+Result<HeldMount> ImageMounts::get(const std::string& key, const std::function<Result<UniqueFd>()>& make) {
+  std::uint64_t drops = 0;
+  {
+    const MutexLock lock(mutex_);
+    if (const auto there = mounts_.find(key); there != mounts_.end()) return there->second;
+    drops = drops_;
+  }
   auto made = make();
   if (!made) return fail(std::move(made).error());
-  return path_of(mounts_.emplace(key, std::move(*made)).first->second.get());
+  auto mount = std::make_shared<const UniqueFd>(std::move(*made));
+  const MutexLock lock(mutex_);
+  // Of what was dropped meanwhile nothing is kept: it may show what is gone.
+  if (drops != drops_) return mount;
+  return mounts_.emplace(key, std::move(mount)).first->second;
 }
 
 void ImageMounts::drop(const std::string& key) {
-  UniqueFd gone;  // closed after the lock: the last use of a mount takes it down
+  HeldMount gone;  // closed after the lock: the last use of a mount takes it down
   const MutexLock lock(mutex_);
+  ++drops_;
   const auto there = mounts_.find(key);
   if (there == mounts_.end()) return;
   gone = std::move(there->second);

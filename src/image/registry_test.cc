@@ -87,12 +87,12 @@ TEST_F(RegistryTest, PullsUnpacksAndRemoves) {
     const auto dirs = (*store)->layer_dirs(info->id);
     ASSERT_TRUE(dirs);
     // Merged into one, or each layer by itself.
-    ASSERT_TRUE(dirs->size() == 1U || dirs->size() == 3U) << dirs->size();
-    const std::string& middle = dirs->size() == 1 ? dirs->front() : dirs->at(1);
+    ASSERT_TRUE(dirs->paths.size() == 1U || dirs->paths.size() == 3U) << dirs->paths.size();
+    const std::string& middle = dirs->paths.size() == 1 ? dirs->paths.front() : dirs->paths.at(1);
     EXPECT_EQ(content(middle + "/etc/added"), "second layer\n");
-    EXPECT_EQ(content(dirs->back() + "/bin/sh").size(), 300'000U);
+    EXPECT_EQ(content(dirs->paths.back() + "/bin/sh").size(), 300'000U);
     struct stat st{};
-    ASSERT_EQ(::stat((dirs->back() + "/bin/sh").c_str(), &st), 0);
+    ASSERT_EQ(::stat((dirs->paths.back() + "/bin/sh").c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 07777, 04755U);
 
     const auto again = (*store)->pull(registry.host() + "/team/app:v1", {});
@@ -120,7 +120,7 @@ TEST_F(RegistryTest, PullsDockerSchemaTwo) {
     ASSERT_TRUE(store);
     const auto info = (*store)->pull(registry.host() + "/app:v2", {});
     ASSERT_TRUE(info) << info.error().text();
-    EXPECT_EQ(content((*store)->layer_dirs(info->id)->at(0) + "/d/f"), "content");
+    EXPECT_EQ(content((*store)->layer_dirs(info->id)->paths.at(0) + "/d/f"), "content");
   });
 }
 

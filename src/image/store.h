@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "image/auth.h"
 #include "spec/image.h"
 
@@ -42,11 +43,21 @@ struct PullOptions {
   std::function<void(const LayerProgress&)> progress;
 };
 
+/// What keeps paths good that lead through this process: see image_mounts.h.
+using KeptMounts = std::vector<std::shared_ptr<const UniqueFd>>;
+
 /// A container's root filesystem as a mount that the shim makes: type "overlay" (options lowerdir, upperdir, workdir).
 struct RootfsMount {
   std::string type;
   std::string source;
   std::vector<std::string> options;
+  KeptMounts kept = {};  ///< hold it until the mount is made
+};
+
+/// Where the files of an image can be looked at.
+struct ImageFolders {
+  std::vector<std::string> paths;  ///< lower directories, top first
+  KeptMounts kept = {};            ///< hold it while the paths are used
 };
 
 /// The ids of the host that stand for 0 and up on the disk, where a container sees its files as its own.
@@ -148,7 +159,7 @@ class Store {
   /// Bytes and inodes of a container's writable layer. Walks the disk: not for the read path.
   [[nodiscard]] virtual Result<FsUsage> rootfs_usage(const std::string& container_id) const = 0;
   /// The lower directories of an image, top first, for resolving names in /etc/passwd.
-  [[nodiscard]] virtual Result<std::vector<std::string>> layer_dirs(const std::string& image_id) const = 0;
+  [[nodiscard]] virtual Result<ImageFolders> layer_dirs(const std::string& image_id) const = 0;
 
   [[nodiscard]] virtual FsUsage usage() const = 0;
 };

@@ -54,7 +54,7 @@ class StoreImpl final : public Store {
   Result<> remove_rootfs(const std::string& container_id) override;
   [[nodiscard]] std::vector<std::string> rootfs_holders() const override;
   [[nodiscard]] Result<FsUsage> rootfs_usage(const std::string& container_id) const override;
-  [[nodiscard]] Result<std::vector<std::string>> layer_dirs(const std::string& image_id) const override;
+  [[nodiscard]] Result<ImageFolders> layer_dirs(const std::string& image_id) const override;
   [[nodiscard]] FsUsage usage() const override;
 
   // For pull jobs.
@@ -101,12 +101,13 @@ class StoreImpl final : public Store {
   Result<> drop_unused_files() BERTH_REQUIRES(mutex_);
   [[nodiscard]] ImageInfo info_of(const Image& image) const BERTH_REQUIRES(mutex_);
   [[nodiscard]] const Image* find_image(std::string_view name_or_id, std::string* name) const BERTH_REQUIRES(mutex_);
-  [[nodiscard]] Result<std::vector<std::string>> lower_dirs(const ImageRecord& record) const;
-  /// Where one layer by itself can be looked into.
-  [[nodiscard]] Result<std::string> lower_dir(const LayerRecord& layer) const;
-  [[nodiscard]] std::vector<LayerRecord> layers_of(const ImageRecord& record) const;
-  /// Merges the layers' indexes, when all of them have one.
-  Result<> index_image(ImageRecord& record) const;
+  [[nodiscard]] Result<ImageFolders> lower_dirs(const ImageRecord& record) const;
+  /// Adds the place where one layer by itself can be looked into.
+  Result<> add_lower_dir(const LayerRecord& layer, ImageFolders& out) const;
+  /// kNotFound: one of them was found damaged and taken away.
+  [[nodiscard]] Result<std::vector<LayerRecord>> layers_of(const ImageRecord& record) const;
+  /// Merges the indexes of its layers, all of them archives.
+  Result<> index_image(ImageRecord& record, const std::vector<LayerRecord>& layers) const;
   [[nodiscard]] Result<ImageRecord> hold_image(const std::string& container_id, const std::string& image_id);
   Result<> add_names(const Reference& reference, const std::string& target_digest, const std::string& image_id)
       BERTH_REQUIRES(change_mutex_);
@@ -118,6 +119,7 @@ class StoreImpl final : public Store {
   Result<> verify_layer(const LayerRecord& layer, bool repair, const std::stop_token& stop, Verification& out,
                         bool& lost);
   Result<> verify_index(const ImageRecord& record, bool repair, Verification& out);
+  Result<Verification> verify_pinned(const ImageRecord& record, bool repair, const std::stop_token& stop);
   /// Takes damaged layers away, and the images that stand on them. Layers that are whole wait for the next pull.
   Result<> lose_layers(const std::vector<std::string>& diff_ids, Verification& out);
   void use_layers(const ImageRecord& record) BERTH_REQUIRES(mutex_);

@@ -84,7 +84,7 @@ class StoreKillTest : public ::testing::Test {
     const auto folders = store.layer_dirs(id);
     if (!folders) return folders.error().text();
     std::string out;
-    for (const auto& folder : *folders) {
+    for (const auto& folder : folders->paths) {
       for (const auto& [path, text] : testing::describe_tree(folder))
         out.append(path).append(" ").append(text).append("\n");
     }

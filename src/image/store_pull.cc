@@ -116,6 +116,7 @@ Result<ImageRecord> StoreImpl::record_for(const PulledImage& pulled) {
 
 Result<> StoreImpl::settle_directories(ImageRecord& record) {
   std::vector<std::string> below;  // nearest first
+  KeptMounts kept;
   for (const std::string& layer : record.layers) {
     LayerRecord info;
     bool in_use = false;  // what a container sees must not change under it
@@ -127,7 +128,10 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
         in_use |= !image.holders.empty() && std::find(used.begin(), used.end(), layer) != used.end();
       }
     }
-    BERTH_ASSIGN(const std::string tree, lower_dir(info), "layer " + layer);
+    ImageFolders here;
+    BERTH_TRY(add_lower_dir(info, here), "layer");
+    const std::string& tree = here.paths.front();
+    kept.insert(kept.end(), here.kept.begin(), here.kept.end());
     const bool change = !in_use && !info.archive();
     BERTH_TRY(adopt_lower_attributes(tree, info.implied_dirs, below, change), "layer " + layer);
     below.insert(below.begin(), tree);
@@ -141,17 +145,13 @@ Result<> StoreImpl::settle_directories(ImageRecord& record) {
   return {};
 }
 
-Result<> StoreImpl::index_image(ImageRecord& record) const {
-  const auto layers = layers_of(record);
-  const std::string path = disk_.image_index(record.id);
-  BERTH_ASSIGN(const Node root, write_image_index(disk_, layers, path), "index");
-  struct stat st{};
-  if (::stat(path.c_str(), &st) != 0) return fail_errno(errno, "stat " + path);
+Result<> StoreImpl::index_image(ImageRecord& record, const std::vector<LayerRecord>& layers) const {
+  BERTH_ASSIGN(const ImageIndex index, write_image_index(disk_, layers, disk_.image_index(record.id)), "index");
   record.index = true;
-  record.meta_bytes += static_cast<std::uint64_t>(st.st_size);
-  record.root_mode = root.mode;
-  record.root_uid = root.uid;
-  record.root_gid = root.gid;
+  record.meta_bytes += index.bytes;
+  record.root_mode = index.root.mode;
+  record.root_uid = index.root.uid;
+  record.root_gid = index.root.gid;
   return {};
 }
 
@@ -166,6 +166,7 @@ Result<> StoreImpl::write_documents(const PulledImage& pulled, const ImageRecord
   if (!images_.contains(record.id)) {
     ignore(disk_.remove_meta(pulled.config_digest), "the failed write is the error to tell");
     ignore(disk_.remove_meta(pulled.manifest_digest), "the failed write is the error to tell");
+    ignore(disk_.remove_image(record.id), "the failed write is the error to tell");  // its index is written before
   }
   return written;
 }
@@ -173,9 +174,9 @@ Result<> StoreImpl::write_documents(const PulledImage& pulled, const ImageRecord
 Result<ImageInfo> StoreImpl::commit(const PulledImage& pulled, const std::vector<std::string>& fresh) {
   BERTH_ASSIGN(ImageRecord record, record_for(pulled), "keep the image");
   const MutexLock change(change_mutex_);
-  const auto layers = layers_of(record);
+  BERTH_ASSIGN(const auto layers, layers_of(record), "keep the image");
   const bool archives = !layers.empty() && std::ranges::all_of(layers, &LayerRecord::archive);
-  BERTH_TRY(archives ? index_image(record) : settle_directories(record), "keep the image");
+  BERTH_TRY(archives ? index_image(record, layers) : settle_directories(record), "keep the image");
   BERTH_TRY(write_documents(pulled, record), "keep the image");
   std::string old_manifest;
   {

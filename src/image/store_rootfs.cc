@@ -9,35 +9,52 @@
 
 namespace berth::image {
 
-std::vector<LayerRecord> StoreImpl::layers_of(const ImageRecord& record) const {
+Result<std::vector<LayerRecord>> StoreImpl::layers_of(const ImageRecord& record) const {
   const MutexLock lock(mutex_);
   std::vector<LayerRecord> out;
-  for (const std::string& layer : record.layers) out.push_back(layers_.at(layer).record);
+  for (const std::string& layer : record.layers) {
+    const auto it = layers_.find(layer);
+    if (it == layers_.end()) return fail(Code::kNotFound, "layer " + layer + " was taken away: pull the image again");
+    out.push_back(it->second.record);
+  }
   return out;
 }
 
-Result<std::string> StoreImpl::lower_dir(const LayerRecord& layer) const {
-  if (!layer.archive()) return disk_.layer_tree(layer.diff_id);
-  return mounts_.get(layer.diff_id, [&] {
-    return mount_erofs(disk_.layer_index(layer.diff_id), {disk_.archive_path(layer.diff_id)});
-  });
+Result<> StoreImpl::add_lower_dir(const LayerRecord& layer, ImageFolders& out) const {
+  if (!layer.archive()) {
+    out.paths.push_back(disk_.layer_tree(layer.diff_id));
+    return {};
+  }
+  BERTH_ASSIGN(
+      HeldMount mount,
+      mounts_.get(layer.diff_id,
+                  [&] { return mount_erofs(disk_.layer_index(layer.diff_id), {disk_.archive_path(layer.diff_id)}); }),
+      "layer " + layer.diff_id);
+  out.paths.push_back(path_of(mount->get()));
+  out.kept.push_back(std::move(mount));
+  return {};
 }
 
-Result<std::vector<std::string>> StoreImpl::lower_dirs(const ImageRecord& record) const {
-  if (record.layers.empty()) return std::vector{disk_.empty_dir()};  // overlayfs wants one
+Result<ImageFolders> StoreImpl::lower_dirs(const ImageRecord& record) const {
+  if (record.layers.empty()) return ImageFolders{{disk_.empty_dir()}};  // overlayfs wants one
+  ImageFolders out;
   if (record.index) {
-    auto merged = mounts_.get(record.id, [&] {
-      std::vector<std::string> archives;
-      for (const std::string& layer : record.layers) archives.push_back(disk_.archive_path(layer));
-      return mount_erofs(disk_.image_index(record.id), archives);
-    });
-    if (!merged) return fail(std::move(merged).error());
-    return std::vector{std::move(*merged)};
+    BERTH_ASSIGN(HeldMount merged,
+                 mounts_.get(record.id,
+                             [&] {
+                               std::vector<std::string> archives;
+                               for (const std::string& layer : record.layers)
+                                 archives.push_back(disk_.archive_path(layer));
+                               return mount_erofs(disk_.image_index(record.id), archives);
+                             }),
+                 "image");
+    out.paths.push_back(path_of(merged->get()));
+    out.kept.push_back(std::move(merged));
+    return out;
   }
-  std::vector<std::string> out;
-  const auto layers = layers_of(record);
+  BERTH_ASSIGN(const auto layers, layers_of(record), "image");
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
-    BERTH_ASSIGN(out.emplace_back(), lower_dir(*layer), "layer " + layer->diff_id);
+    if (auto added = add_lower_dir(*layer, out); !added) return fail(std::move(added).error());
   }
   return out;
 }
@@ -72,10 +89,10 @@ Result<RootfsMount> StoreImpl::prepare_rootfs(const std::string& container_id, c
     return fail(std::move(made).error().in("prepare root file system"));
   }
   BERTH_TRY(failpoint("rootfs.made"), "prepare root file system");
-  BERTH_ASSIGN(const auto lower, lower_dirs(record), "prepare root file system");
+  BERTH_ASSIGN(ImageFolders lower, lower_dirs(record), "prepare root file system");
   const std::string dir = disk_.container_dir(container_id);
-  RootfsMount out{"overlay", "overlay", {}};
-  out.options = {"lowerdir=" + join(lower, ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
+  RootfsMount out{"overlay", "overlay", {}, std::move(lower.kept)};
+  out.options = {"lowerdir=" + join(lower.paths, ":"), "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"};
   if (ids) {
     out.options.push_back("uidmap=0:" + std::to_string(ids->first_uid) + ":" + std::to_string(ids->uid_count));
     out.options.push_back("gidmap=0:" + std::to_string(ids->first_gid) + ":" + std::to_string(ids->gid_count));
@@ -94,11 +111,11 @@ Result<RootfsMount> StoreImpl::prepare_volume(const std::string& volume_id, cons
     ignore(remove_rootfs(volume_id), "the failure to make it is what the caller must see");
     return fail(std::move(made).error().in("prepare a volume"));
   }
-  BERTH_ASSIGN(auto lower, lower_dirs(record), "prepare a volume");
-  if (record.index) return RootfsMount{"bind", lower.front(), {"ro"}};
+  BERTH_ASSIGN(ImageFolders lower, lower_dirs(record), "prepare a volume");
+  if (record.index) return RootfsMount{"bind", lower.paths.front(), {"ro"}, std::move(lower.kept)};
   // overlayfs without an upper folder wants two; a layer alone would show its whiteouts.
-  if (lower.size() == 1) lower.push_back(disk_.empty_dir());
-  return RootfsMount{"overlay", "overlay", {"lowerdir=" + join(lower, ":")}};
+  if (lower.paths.size() == 1) lower.paths.push_back(disk_.empty_dir());
+  return RootfsMount{"overlay", "overlay", {"lowerdir=" + join(lower.paths, ":")}, std::move(lower.kept)};
 }
 
 Result<> StoreImpl::remove_rootfs(const std::string& container_id) {
@@ -148,7 +165,7 @@ Result<FsUsage> StoreImpl::rootfs_usage(const std::string& container_id) const {
   return FsUsage{wall_now_ns(), upper, tree.bytes, tree.inodes};
 }
 
-Result<std::vector<std::string>> StoreImpl::layer_dirs(const std::string& image_id) const {
+Result<ImageFolders> StoreImpl::layer_dirs(const std::string& image_id) const {
   ImageRecord record;
   {
     const MutexLock lock(mutex_);

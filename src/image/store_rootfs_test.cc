@@ -51,7 +51,7 @@ TEST_F(StoreTest, ContainersHoldTheirLayers) {
     const auto again = store->prepare_rootfs("c1", info->id, std::nullopt);
     ASSERT_TRUE(again);
     EXPECT_EQ(first->options, again->options);
-    const auto tree = [&] { return store->layer_dirs(info->id)->at(0); };
+    const auto tree = [&] { return store->layer_dirs(info->id)->paths.at(0); };
     ASSERT_TRUE(store->remove(info->id));
     EXPECT_TRUE(store->list().empty());
     EXPECT_EQ(content(tree() + "/file"), "text");
@@ -90,7 +90,7 @@ TEST_F(StoreTest, VolumesHoldTheirLayers) {
     const auto again = store->prepare_volume("v1", info->id);
     ASSERT_TRUE(again);
     EXPECT_EQ(first->options, again->options);
-    const auto tree = [&] { return store->layer_dirs(info->id)->at(0); };
+    const auto tree = [&] { return store->layer_dirs(info->id)->paths.at(0); };
     ASSERT_EQ(first->options.size(), 1U);
     // Two folders even of one layer, and no place to write to; a merged image as it is.
     const bool merged = first->type == "bind";
@@ -146,7 +146,7 @@ TEST_F(StoreTest, OverlayShowsTheMergedImage) {
     const auto twice = store->pull(server.host() + "/a:1", {});
     const auto info = store->pull(server.host() + "/b:1", {});
     ASSERT_TRUE(twice && info);
-    const auto lower = store->layer_dirs(twice->id)->size();
+    const auto lower = store->layer_dirs(twice->id)->paths.size();
     EXPECT_TRUE(lower == 1U || lower == 3U) << lower;  // overlayfs refuses one folder twice
     const std::string at = sandbox_.dir() + "/mnt";
     ASSERT_TRUE(os::make_dirs(at));

@@ -52,13 +52,19 @@ Result<> StoreImpl::verify_index(const ImageRecord& record, bool repair, Verific
   if (!record.index) return {};
   const std::string path = disk_.image_index(record.id);
   const std::string fresh = disk_.tmp_dir() + "/" + random_hex(8);
-  BERTH_TRY(write_image_index(disk_, layers_of(record), fresh), "index");
+  BERTH_ASSIGN(const auto layers, layers_of(record), "index");
+  BERTH_TRY(write_image_index(disk_, layers, fresh), "index");
   auto wanted = os::read_file(fresh, kMaxIndex);
   if (!wanted) return fail(std::move(wanted).error());
   BERTH_TRY(os::remove_file(fresh), "index");
   if (has_bytes(path, *wanted)) return {};
   ImageFault fault{record.id, "its index is not that of its layers"};
-  if (repair) {
+  const MutexLock change(change_mutex_);
+  const bool there = [&] {
+    const MutexLock lock(mutex_);
+    return images_.contains(record.id);
+  }();
+  if (repair && there) {
     BERTH_TRY(os::write_file_atomic(path, *wanted, 0400, os::Sync::kYes), "mend the index");
     mounts_.drop(record.id);
     fault.mended = true;
@@ -81,7 +87,9 @@ Result<> StoreImpl::lose_layers(const std::vector<std::string>& diff_ids, Verifi
       images.push_back(id);
       out.lost_names.insert(out.lost_names.end(), image.names.begin(), image.names.end());
       for (const auto& layer : used) {
-        ++layers_.at(layer).pins;
+        const auto it = layers_.find(layer);
+        if (it == layers_.end()) continue;  // taken away before
+        ++it->second.pins;
         pinned.push_back(layer);
       }
     }
@@ -123,11 +131,20 @@ Result<Verification> StoreImpl::verify(std::string_view name_or_id, bool repair,
     const Image* image = find_image(name_or_id, nullptr);
     if (image == nullptr) return fail(Code::kNotFound, "no image \"" + printable(name_or_id) + "\"");
     record = image->record;
+    // Nobody removes them while they are read.
+    for (const std::string& layer : record.layers) ++layers_.at(layer).pins;
   }
+  auto out = verify_pinned(record, repair, stop);
+  release_layers(record.layers, out && !out->lost_names.empty());
+  return out;
+}
+
+Result<Verification> StoreImpl::verify_pinned(const ImageRecord& record, bool repair, const std::stop_token& stop) {
   Verification out;
   out.image_id = record.id;
   std::vector<std::string> lost;
-  for (const LayerRecord& layer : layers_of(record)) {
+  BERTH_ASSIGN(const auto layers, layers_of(record), "image " + record.id);
+  for (const LayerRecord& layer : layers) {
     bool gone = false;
     BERTH_TRY(verify_layer(layer, repair, stop, out, gone), "layer " + layer.diff_id);
     if (gone) lost.push_back(layer.diff_id);

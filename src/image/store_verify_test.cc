@@ -50,7 +50,8 @@ class StoreVerifyTest : public StoreTest {
   }
   static std::string content(const Store& store, const std::string& id, const std::string& name) {
     const auto folders = store.layer_dirs(id);
-    return folders ? os::read_file(folders->front() + "/" + name, 4096).value_or("unreadable") : folders.error().text();
+    return folders ? os::read_file(folders->paths.front() + "/" + name, 4096).value_or("unreadable")
+                   : folders.error().text();
   }
 };
 
