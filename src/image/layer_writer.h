@@ -17,7 +17,7 @@ struct LayerStats {
   std::uint64_t dropped_xattrs = 0;
   /// Directories that the archive names nothing about, made 0755 because something lies below them ("usr/lib"), with
   /// the time of the first such thing. Sorted.
-  std::vector<std::string> implied_dirs;
+  std::vector<std::string> implied_dirs = {};
   bool has_root_entry = false;      ///< the archive says what the root directory itself is like
   bool root_opaque = false;         ///< the root hides every layer below
   std::uint64_t archive_bytes = 0;  ///< of a layer that is kept as its archive; 0: it is a directory

@@ -7,6 +7,7 @@
 #include "base/thread_annotations.h"
 #include "rpc/status.h"
 #include "rpc/unary.h"
+#include "rpc/work_call.h"
 
 namespace berth::rpc {
 namespace {
@@ -117,53 +118,41 @@ grpc::ServerWriteReactor<Progress>* OperatorService::PullImage(grpc::CallbackSer
   return call;
 }
 
-namespace {
-
-// Looks at the node on the work lane. Deletes itself.
-class FsckCall final : public grpc::ServerUnaryReactor {
- public:
-  FsckCall(cri::Service& service, bool repair, ::berth::v1::FsckResponse& response)
-      : service_(service), repair_(repair), response_(response) {}
-
-  void run(Lanes& lanes) {
-    if (!lanes.work.submit([this] { work(); })) {
-      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
-    }
-  }
-
- private:
-  void work() {
-    const auto start = std::chrono::steady_clock::now();
-    const auto findings = service_.fsck({.stop = stop_.get_token()}, repair_);
-    log_call("Operator.Fsck", Lane::kWork, std::chrono::steady_clock::now() - start,
-             findings ? nullptr : &findings.error());
-    if (!findings) return Finish(to_status(findings.error()));
+grpc::ServerUnaryReactor* OperatorService::Fsck(grpc::CallbackServerContext* /*context*/,
+                                                const ::berth::v1::FsckRequest* request,
+                                                ::berth::v1::FsckResponse* response) {
+  return WorkCall::start(lanes_, "Operator.Fsck", [this, request, response](std::stop_token stop) -> Result<> {
+    const auto findings = service_.fsck({.stop = std::move(stop)}, request->repair());
+    if (!findings) return fail(findings.error());
     for (const auto& finding : *findings) {
-      auto* out = response_.add_findings();
+      auto* out = response->add_findings();
       out->set_kind(finding.kind);
       out->set_object(finding.object);
       out->set_removed(finding.removed);
       out->set_error(finding.error);
     }
-    Finish(grpc::Status::OK);
-  }
-  void OnCancel() override { stop_.request_stop(); }
-  void OnDone() override { delete this; }
+    return {};
+  });
+}
 
-  cri::Service& service_;
-  const bool repair_;
-  ::berth::v1::FsckResponse& response_;
-  std::stop_source stop_;
-};
-
-}  // namespace
-
-grpc::ServerUnaryReactor* OperatorService::Fsck(grpc::CallbackServerContext* /*context*/,
-                                                const ::berth::v1::FsckRequest* request,
-                                                ::berth::v1::FsckResponse* response) {
-  auto* call = new FsckCall(service_, request->repair(), *response);
-  call->run(lanes_);
-  return call;
+grpc::ServerUnaryReactor* OperatorService::VerifyImage(grpc::CallbackServerContext* /*context*/,
+                                                       const ::berth::v1::VerifyImageRequest* request,
+                                                       ::berth::v1::VerifyImageResponse* response) {
+  return WorkCall::start(lanes_, "Operator.VerifyImage", [this, request, response](std::stop_token stop) -> Result<> {
+    const auto found = images_.verify(request->image(), request->repair(), std::move(stop));
+    if (!found) return fail(found.error());
+    response->set_image_id(found->image_id);
+    response->set_verified_layers(found->verified_layers);
+    response->set_unpacked_layers(found->unpacked_layers);
+    for (const auto& fault : found->faults) {
+      auto* out = response->add_faults();
+      out->set_object(fault.object);
+      out->set_what(fault.what);
+      out->set_mended(fault.mended);
+    }
+    for (const auto& name : found->lost_names) response->add_lost_names(name);
+    return {};
+  });
 }
 
 namespace {
@@ -180,45 +169,22 @@ namespace {
   return ::berth::v1::HEALTH_UNKNOWN;
 }
 
-// Tries what a node needs on the work lane. Deletes itself.
-class DoctorCall final : public grpc::ServerUnaryReactor {
- public:
-  DoctorCall(cri::Service& service, ::berth::v1::DoctorResponse& response) : service_(service), response_(response) {}
+}  // namespace
 
-  void run(Lanes& lanes) {
-    if (!lanes.work.submit([this] { work(); })) {
-      Finish({grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls are waiting: try again"});
-    }
-  }
-
- private:
-  void work() {
-    const auto start = std::chrono::steady_clock::now();
+grpc::ServerUnaryReactor* OperatorService::Doctor(grpc::CallbackServerContext* /*context*/,
+                                                  const ::berth::v1::DoctorRequest* /*request*/,
+                                                  ::berth::v1::DoctorResponse* response) {
+  return WorkCall::start(lanes_, "Operator.Doctor", [this, response](const std::stop_token& /*stop*/) -> Result<> {
     for (const auto& probe : service_.doctor()) {
-      auto* out = response_.add_probes();
+      auto* out = response->add_probes();
       out->set_name(probe.name);
       out->set_health(to_health(probe.health));
       out->set_found(probe.found);
       out->set_remedy(probe.remedy);
       out->set_took_us(probe.took_us);
     }
-    log_call("Operator.Doctor", Lane::kWork, std::chrono::steady_clock::now() - start, nullptr);
-    Finish(grpc::Status::OK);
-  }
-  void OnDone() override { delete this; }
-
-  cri::Service& service_;
-  ::berth::v1::DoctorResponse& response_;
-};
-
-}  // namespace
-
-grpc::ServerUnaryReactor* OperatorService::Doctor(grpc::CallbackServerContext* /*context*/,
-                                                  const ::berth::v1::DoctorRequest* /*request*/,
-                                                  ::berth::v1::DoctorResponse* response) {
-  auto* call = new DoctorCall(service_, *response);
-  call->run(lanes_);
-  return call;
+    return {};
+  });
 }
 
 // From memory, so that it is answered here and now.
